@@ -1,0 +1,17 @@
+-- Rights of session-svc's login role, one line per table, no more than its code uses. Applied after every
+-- migration; idempotent. SELECT … FOR UPDATE needs UPDATE.
+GRANT USAGE ON SCHEMA session TO :role;
+
+GRANT SELECT, INSERT ON session.identity_key TO :role;
+GRANT SELECT, INSERT ON session.certificate TO :role;
+GRANT SELECT, INSERT, UPDATE ON session.peer TO :role;
+GRANT SELECT, INSERT, UPDATE, DELETE ON session.prekey TO :role;
+GRANT SELECT, INSERT, UPDATE ON session.session TO :role;
+GRANT SELECT, INSERT ON session.handshake_seen TO :role;
+GRANT SELECT, INSERT, UPDATE ON session.sealed_envelope TO :role;
+GRANT SELECT, INSERT, UPDATE ON session.opened_envelope TO :role;
+GRANT SELECT, INSERT, UPDATE ON session.bundle_quota TO :role;
+GRANT SELECT, INSERT, UPDATE, DELETE ON session.audit_outbox TO :role;
+
+GRANT USAGE ON SEQUENCE session.prekey_id_seq TO :role;
+GRANT USAGE ON SEQUENCE session.audit_outbox_id_seq TO :role;

@@ -1,0 +1,3 @@
+import { createLibp2p } from 'libp2p'
+
+export const canary = createLibp2p

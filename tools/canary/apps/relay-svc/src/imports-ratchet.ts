@@ -1,0 +1,3 @@
+import { decrypt } from '@tallystick/ratchet/double-ratchet'
+
+export const canary = decrypt
