@@ -19,6 +19,7 @@ GRANT SELECT, INSERT ON "invoice"."peer_proof" TO :role;
 
 -- Of passing use: swept.
 GRANT SELECT, INSERT, UPDATE, DELETE ON "invoice"."idempotency" TO :role;
+GRANT SELECT, INSERT, DELETE ON "invoice"."statement_nonce" TO :role;
 GRANT SELECT, INSERT, UPDATE, DELETE ON "invoice"."rate_window" TO :role;
 GRANT SELECT, INSERT, DELETE ON "invoice"."change_event" TO :role;
 GRANT USAGE ON SEQUENCE "invoice"."change_event_id_seq" TO :role;

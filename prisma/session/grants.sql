@@ -5,6 +5,7 @@ GRANT USAGE ON SCHEMA session TO :role;
 GRANT SELECT, INSERT ON session.identity_key TO :role;
 GRANT SELECT, INSERT ON session.certificate TO :role;
 GRANT SELECT, INSERT, UPDATE ON session.peer TO :role;
+GRANT SELECT, INSERT ON session.peer_certificate TO :role;
 GRANT SELECT, INSERT, UPDATE, DELETE ON session.prekey TO :role;
 GRANT SELECT, INSERT, UPDATE ON session.session TO :role;
 GRANT SELECT, INSERT ON session.handshake_seen TO :role;

@@ -1,12 +1,13 @@
 /** A PostgreSQL server of one's own: real, unprivileged, on 127.0.0.1 only, ended together with this process. */
 import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { chownSync, chmodSync, existsSync, mkdirSync, mkdtempSync, openSync, closeSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
+import { chownSync, chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
 import { endProcess, identityOf, startChild, type Child } from '../process/child.ts'
+import { lastLines } from '../process/log-tail.ts'
 import { freePort, returnPort } from '../process/ports.ts'
 import { postgresHome, serverAccount, type Account } from './binaries.ts'
 
@@ -152,15 +153,5 @@ async function untilReady(url: string, child: Child, logFile: string): Promise<v
       await client.end().catch(() => undefined)
     }
     await delay(30)
-  }
-}
-
-export function lastLines(file: string, count = 5): string {
-  if (!existsSync(file)) return '(no log)'
-  const descriptor = openSync(file, 'r')
-  try {
-    return readFileSync(descriptor, 'utf8').trimEnd().split('\n').slice(-count).join('\n')
-  } finally {
-    closeSync(descriptor)
   }
 }

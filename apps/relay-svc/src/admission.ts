@@ -75,7 +75,7 @@ export class HandshakeAdmission {
     times.push(now)
     this.#byAddress.delete(key)
     this.#byAddress.set(key, times)
-    this.#bound()
+    this.#bound(since)
     return { admitted: true, ticket: { key, known, at: now, settled: false } }
   }
 
@@ -110,9 +110,10 @@ export class HandshakeAdmission {
     return recent
   }
 
-  #bound(): void {
-    while (this.#byAddress.size > this.#limits.trackedAddresses) {
-      const oldest = this.#byAddress.keys().next().value!
+  /** Forgets what is out of the window, then the oldest: an entry is moved to the end whenever it counts again. */
+  #bound(since: number): void {
+    for (const [oldest, times] of this.#byAddress) {
+      if (this.#byAddress.size <= this.#limits.trackedAddresses && (times.at(-1) ?? -Infinity) > since) return
       this.#byAddress.delete(oldest)
       this.#lastReserved.delete(oldest)
     }

@@ -8,8 +8,11 @@ import { sha256 } from '@tallystick/primitives/hash'
 import type { Envelope } from '@tallystick/wire/envelope'
 
 export interface WireTap {
-  /** @param peer fleet id of the other side */
-  message(at: number, direction: 'out' | 'in', peer: string, envelope: Envelope): void
+  /**
+   * @param peer fleet id of the other side
+   * @param envelope called only when there is a tap
+   */
+  message(at: number, direction: 'out' | 'in', peer: string, envelope: () => Envelope): void
 }
 
 export const noTap: WireTap = { message: () => undefined }
@@ -17,7 +20,8 @@ export const noTap: WireTap = { message: () => undefined }
 /** @param file appended to synchronously: a line is on disk before the envelope leaves */
 export function fileTap(file: string): WireTap {
   return {
-    message(at, direction, peer, envelope) {
+    message(at, direction, peer, decoded) {
+      const envelope = decoded()
       const line = {
         at, service: 'session-svc', direction, peer,
         epoch: envelope.header.epoch,

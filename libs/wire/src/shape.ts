@@ -91,3 +91,5 @@ export const fleetIdText: Shape<string> = text(56, /^tsf1[a-z2-7]{52}$/)
  * what is shown is what was signed.
  */
 export const displayText = (max: number): Shape<string> => text(max, /^[^\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}]+$/u)
+/** Like `displayText`, with line feeds. */
+export const displayLines = (max: number): Shape<string> => text(max, /^[\n[^\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}]]+$/v)

@@ -167,6 +167,14 @@ CREATE TABLE "inbound" (
 CREATE UNIQUE INDEX "inbound_message_once" ON "inbound"("peer", "message_id") WHERE "outcome" = 'taken';
 CREATE INDEX "inbound_peer_seq" ON "inbound"("peer", "seq");
 
+CREATE TABLE "statement_nonce" (
+    "peer" TEXT NOT NULL,
+    "nonce" BYTEA NOT NULL,
+    "expires_at" TIMESTAMPTZ(3) NOT NULL,
+    PRIMARY KEY ("peer", "nonce")
+);
+CREATE INDEX "statement_nonce_expires_at_idx" ON "statement_nonce"("expires_at");
+
 CREATE TABLE "verdict" (
     "id" UUID PRIMARY KEY,
     "direction" TEXT NOT NULL CHECK ("direction" IN ('sent', 'received')),

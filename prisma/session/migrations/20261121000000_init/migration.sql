@@ -41,6 +41,17 @@ CREATE TABLE "peer" (
 );
 
 -- CreateTable
+CREATE TABLE "peer_certificate" (
+    "digest" BYTEA NOT NULL,
+    "fleet_id" TEXT NOT NULL,
+    "sequence" INTEGER NOT NULL,
+    "certificate" BYTEA NOT NULL,
+    "adopted_at" TIMESTAMPTZ(3) NOT NULL,
+
+    CONSTRAINT "peer_certificate_pkey" PRIMARY KEY ("digest")
+);
+
+-- CreateTable
 CREATE TABLE "prekey" (
     "id" SERIAL NOT NULL,
     "kind" TEXT NOT NULL,
@@ -118,6 +129,7 @@ CREATE TABLE "opened_envelope" (
     "version" INTEGER NOT NULL,
     "opened_at" TIMESTAMPTZ(3) NOT NULL,
     "acknowledged_at" TIMESTAMPTZ(3),
+    "replays" INTEGER NOT NULL DEFAULT 0,
 
     CONSTRAINT "opened_envelope_pkey" PRIMARY KEY ("digest")
 );

@@ -1,0 +1,90 @@
+/**
+ * The allow-list in memory: who may open a stream, and which addresses are known. Answers at once, because the
+ * connection gater asks in the middle of a handshake; until it has been loaded, nobody is allowed (fail closed).
+ */
+import { configuredKeys } from './address.js'
+import type { PeerRecord, PeersStore, PeerState } from './peers.store.js'
+
+export class AllowList {
+  readonly #store: Pick<PeersStore, 'all' | 'version'>
+  #version: string | undefined
+  #byFleet = new Map<string, PeerRecord>()
+  #byPeerId = new Map<string, PeerRecord>()
+  #known = new Set<string>()
+  readonly #listeners: ((changed: PeerRecord, before: PeerRecord | undefined) => void)[] = []
+
+  constructor(store: Pick<PeersStore, 'all' | 'version'>) {
+    this.#store = store
+  }
+
+  /** Called for each peer whose record is new or other than before. */
+  onChange(listener: (changed: PeerRecord, before: PeerRecord | undefined) => void): void {
+    this.#listeners.push(listener)
+  }
+
+  get loaded(): boolean {
+    return this.#version !== undefined
+  }
+
+  fleet(fleetId: string): PeerRecord | undefined {
+    return this.#byFleet.get(fleetId)
+  }
+
+  fleets(): PeerRecord[] {
+    return [...this.#byFleet.values()]
+  }
+
+  /** @returns the record of the peer, whatever its state; undefined for an unknown PeerId */
+  peer(peerId: string): PeerRecord | undefined {
+    return this.#byPeerId.get(peerId)
+  }
+
+  stateOf(peerId: string): PeerState | undefined {
+    return this.#byPeerId.get(peerId)?.state
+  }
+
+  isKnownAddress(key: string): boolean {
+    return this.#known.has(key)
+  }
+
+  /** The peer has proved its key from this address. @returns true when that is news */
+  learnAddress(fleetId: string, key: string): boolean {
+    const record = this.#byFleet.get(fleetId)
+    if (record === undefined || record.addresses.includes(key)) return false
+    this.#put({ ...record, addresses: [...record.addresses, key].slice(-8) })
+    this.#known.add(key)
+    return true
+  }
+
+  /** @param force also when the version is the same (a change of this very replica) */
+  async refresh(force = false): Promise<void> {
+    const version = await this.#store.version()
+    if (!force && version === this.#version) return
+    const before = this.#byFleet
+    const records = await this.#store.all()
+    this.#byFleet = new Map()
+    this.#byPeerId = new Map()
+    this.#known = new Set()
+    for (const record of records) {
+      this.#put(record)
+      if (record.state !== 'allowed') continue
+      for (const key of [...record.addresses, ...configuredKeys(record.multiaddrs)]) this.#known.add(key)
+    }
+    this.#version = version
+    for (const record of records) {
+      const old = before.get(record.fleetId)
+      if (old === undefined || old.state !== record.state || !same(old.multiaddrs, record.multiaddrs) || !same(old.peerIds, record.peerIds)) {
+        for (const listener of this.#listeners) listener(record, old)
+      }
+    }
+  }
+
+  #put(record: PeerRecord): void {
+    this.#byFleet.set(record.fleetId, record)
+    for (const peerId of record.peerIds) this.#byPeerId.set(peerId, record)
+  }
+}
+
+function same(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((value) => b.includes(value))
+}

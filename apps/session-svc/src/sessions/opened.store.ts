@@ -1,0 +1,56 @@
+/** Opened envelopes by digest: what makes `open` safe to retry, and a replay visible. */
+import { toHex } from '@tallystick/primitives/bytes'
+import type { Context } from '../context.js'
+import { column, type Tx } from '../db.js'
+
+const TABLE = 'opened_envelope'
+const VERSION = 1
+
+export interface OpenedEnvelope {
+  readonly digest: Uint8Array
+  readonly fleetId: string
+  readonly epoch: number
+  readonly acknowledged: boolean
+  /** How often it came again after the acknowledgement. */
+  readonly replays: number
+  /** Unseals the kept plaintext; only before the acknowledgement. */
+  plaintext(): Uint8Array
+}
+
+export async function findOpened(context: Context, tx: Tx, digests: readonly Uint8Array[]): Promise<Map<string, OpenedEnvelope>> {
+  const rows = await tx.openedEnvelope.findMany({ where: { digest: { in: digests.map(column) } } })
+  return new Map(
+    rows.map((row) => [
+      toHex(row.digest),
+      {
+        digest: row.digest, fleetId: row.fleetId, epoch: row.epoch, acknowledged: row.acknowledgedAt !== null, replays: row.replays,
+        plaintext: () => context.custody.openBytes({ sealed: row.plaintext!, kekId: row.kekId }, { table: TABLE, row: toHex(row.digest), version: row.version }),
+      },
+    ]),
+  )
+}
+
+export async function insertOpened(
+  context: Context,
+  tx: Tx,
+  opened: { digest: Uint8Array; fleetId: string; sid: Uint8Array; epoch: number; plaintext: Uint8Array; openedAt: Date },
+): Promise<void> {
+  const { digest, fleetId, sid, epoch, openedAt } = opened
+  const value = context.custody.sealBytes(opened.plaintext, { table: TABLE, row: toHex(digest), version: VERSION })
+  await tx.openedEnvelope.create({
+    data: { digest: column(digest), fleetId, sid: column(sid), epoch, plaintext: column(value.sealed), kekId: value.kekId, version: VERSION, openedAt },
+  })
+}
+
+export async function countReplay(tx: Tx, digest: Uint8Array): Promise<void> {
+  await tx.openedEnvelope.update({ where: { digest: column(digest) }, data: { replays: { increment: 1 } } })
+}
+
+/** Destroys the kept plaintexts; the digests stay. Unknown digests and repeated calls change nothing. */
+export async function acknowledgeOpened(tx: Tx, digests: readonly Uint8Array[], now: Date): Promise<number> {
+  const { count } = await tx.openedEnvelope.updateMany({
+    where: { digest: { in: digests.map(column) }, acknowledgedAt: null },
+    data: { plaintext: null, acknowledgedAt: now },
+  })
+  return count
+}

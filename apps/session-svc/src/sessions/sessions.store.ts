@@ -1,0 +1,122 @@
+/**
+ * Ratchet sessions at rest. Every write carries the version that was read: should a writer ever act on a state that
+ * somebody else has moved on, its write finds no row and the transaction is rolled back.
+ */
+import { toHex } from '@tallystick/primitives/bytes'
+import type { SecretBytes } from '@tallystick/secret-bytes/arena'
+import type { Context } from '../context.js'
+import { column, type Tx } from '../db.js'
+import { Prisma } from '../gen/client.js'
+
+const TABLE = 'session'
+
+export interface SessionRow {
+  /** 16 bytes. */
+  sid: Uint8Array
+  fleetId: string
+  epoch: number
+  role: 'initiator' | 'responder'
+  /** EK of the handshake, 32 bytes. */
+  ephemeralKey: Uint8Array
+  /** Sealed; null once wiped. */
+  state: Uint8Array | null
+  kekId: string
+  version: number
+  /** Encoded handshake, as long as it has to be repeated. */
+  handshake: Uint8Array | null
+  active: boolean
+  confirmed: boolean
+  sentApplication: number
+  sentControl: number
+  received: number
+  startedAt: Date
+  lastUsedAt: Date
+  retiredAt: Date | null
+}
+
+/** Another writer moved the session on: impossible while the locks hold, fatal for this transaction if it happens. */
+export class StaleSession extends Error {
+  constructor(sid: Uint8Array) {
+    super(`session ${toHex(sid)} was changed by another writer`)
+    this.name = 'StaleSession'
+  }
+}
+
+const COLUMNS = Prisma.sql`
+  sid, fleet_id AS "fleetId", epoch, role, ephemeral_key AS "ephemeralKey", state, kek_id AS "kekId", version, handshake, active,
+  confirmed, sent_application AS "sentApplication", sent_control AS "sentControl", received, started_at AS "startedAt",
+  last_used_at AS "lastUsedAt", retired_at AS "retiredAt"`
+
+/** One writer per session: held until the transaction ends. */
+export class SessionStore {
+  async active(tx: Tx, fleetId: string): Promise<SessionRow | undefined> {
+    const rows = await tx.$queryRaw<SessionRow[]>`SELECT ${COLUMNS} FROM session.session WHERE fleet_id = ${fleetId} AND active FOR UPDATE`
+    return rows[0]
+  }
+
+  async bySid(tx: Tx, fleetId: string, sid: Uint8Array): Promise<SessionRow | undefined> {
+    const rows = await tx.$queryRaw<SessionRow[]>`
+      SELECT ${COLUMNS} FROM session.session WHERE sid = ${column(sid)} AND fleet_id = ${fleetId} FOR UPDATE`
+    return rows[0]
+  }
+
+  /** Sessions of an epoch whose state is still there: at most two, when both sides started at once. */
+  async ofEpoch(tx: Tx, fleetId: string, epoch: number): Promise<SessionRow[]> {
+    return tx.$queryRaw<SessionRow[]>`
+      SELECT ${COLUMNS} FROM session.session WHERE fleet_id = ${fleetId} AND epoch = ${epoch} AND state IS NOT NULL
+       ORDER BY ephemeral_key FOR UPDATE`
+  }
+
+  /** The highest epoch ever used with this peer, wiped ones included; undefined before the first. */
+  async highestEpoch(tx: Tx, fleetId: string): Promise<number | undefined> {
+    const { _max } = await tx.session.aggregate({ where: { fleetId }, _max: { epoch: true } })
+    return _max.epoch ?? undefined
+  }
+
+  async insert(context: Context, tx: Tx, row: Omit<SessionRow, 'state' | 'kekId' | 'version'>, state: SecretBytes): Promise<void> {
+    const value = context.custody.sealSecret(state, { table: TABLE, row: toHex(row.sid), version: 1 })
+    await tx.session.create({
+      data: {
+        ...row, sid: column(row.sid), ephemeralKey: column(row.ephemeralKey), handshake: row.handshake && column(row.handshake),
+        state: column(value.sealed), kekId: value.kekId, version: 1,
+      },
+    })
+  }
+
+  /** @throws StaleSession when the row is not at the version that was read */
+  async save(context: Context, tx: Tx, row: SessionRow, state: SecretBytes): Promise<void> {
+    const version = row.version + 1
+    const value = context.custody.sealSecret(state, { table: TABLE, row: toHex(row.sid), version })
+    const written = await tx.$executeRaw`
+      UPDATE session.session
+         SET state = ${column(value.sealed)}, kek_id = ${value.kekId}, version = ${version}, handshake = ${row.handshake && column(row.handshake)},
+             active = ${row.active}, confirmed = ${row.confirmed}, sent_application = ${row.sentApplication}, sent_control = ${row.sentControl},
+             received = ${row.received}, last_used_at = ${row.lastUsedAt}, retired_at = ${row.retiredAt}
+       WHERE sid = ${column(row.sid)} AND version = ${row.version}`
+    if (written !== 1) throw new StaleSession(row.sid)
+  }
+
+  /** Makes a session receive-only without touching its state. */
+  async retire(tx: Tx, sid: Uint8Array, now: Date): Promise<void> {
+    await tx.session.update({ where: { sid: column(sid) }, data: { active: false, retiredAt: now } })
+  }
+
+  /** @returns in the arena, owned by the caller */
+  openState(context: Context, row: SessionRow): SecretBytes {
+    return context.custody.openSecret({ sealed: row.state!, kekId: row.kekId }, { table: TABLE, row: toHex(row.sid), version: row.version })
+  }
+
+  /**
+   * Destroys the states of superseded epochs of a peer: those older than `before`, and all but the newest `keep`.
+   * @returns how many were destroyed
+   */
+  async wipeSuperseded(tx: Tx, fleetId: string, before: Date, keep: number, now: Date): Promise<number> {
+    return tx.$executeRaw`
+      UPDATE session.session SET state = NULL, handshake = NULL, wiped_at = ${now}
+       WHERE sid IN (
+         SELECT sid FROM (
+           SELECT sid, retired_at, row_number() OVER (ORDER BY epoch DESC, retired_at DESC) AS rank
+             FROM session.session WHERE fleet_id = ${fleetId} AND NOT active AND state IS NOT NULL) old
+          WHERE rank > ${keep}::bigint OR retired_at < ${before})`
+  }
+}
