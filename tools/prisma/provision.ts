@@ -78,7 +78,7 @@ async function withPasswordFile(url: string, role: string, password: string, wor
     const escape = (text: string) => text.replace(/[\\:]/g, '\\$&')
     const { hostname, port } = new URL(url)
     writeFileSync(file, `${[hostname.replace(/^\[|\]$/g, ''), port || '5432', '*', role, password].map((field) => (field === '*' ? field : escape(field))).join(':')}\n`, { mode: 0o600 })
-    await work({ PGPASSFILE: file, PGPASSWORD: undefined, TALLYSTICK_SCHEMA_ENGINE_DEBUG: '1' })
+    await work({ PGPASSFILE: file, PGPASSWORD: undefined })
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }

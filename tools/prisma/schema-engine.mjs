@@ -19,17 +19,6 @@ import pg from 'pg'
 const { command, datasource, datamodels } = readArguments(process.argv.slice(2))
 const DEBUG = process.env.TALLYSTICK_SCHEMA_ENGINE_DEBUG === '1'
 
-if (command === 'version') {
-  process.stdout.write('schema-engine-cli wasm\n')
-} else if (command !== undefined) {
-  log('INFO', 'Starting schema engine CLI (wasm)')
-  process.exitCode = await runDatabaseCommand(command)
-} else {
-  log('INFO', 'Starting schema engine CLI (wasm)')
-  await loadEngine()
-  await serve()
-}
-
 function readArguments(args) {
   const out = { command: undefined, datasource: {}, datamodels: [] }
   for (let i = 0; i < args.length; i++) {
@@ -120,6 +109,7 @@ async function loadEngine() {
   instance.exports.__wbindgen_start()
 }
 
+/** Catalogue types: "char" (one byte) and character(n). */
 const PG_CHAR = 18
 const PG_BPCHAR = 1042
 
@@ -190,9 +180,9 @@ function adapterFactory() {
 }
 
 /** (4) One engine per call: an instance loses its shadow-database factory after the first use. */
-function newEngine() {
+function newEngine(factory) {
   const models = datamodels.length === 0 ? undefined : datamodels.map((file) => [file, readFileSync(file, 'utf8')])
-  return bindings.SchemaEngine.new({ datamodels: models }, (line) => DEBUG && process.stderr.write(`${line}\n`), adapterFactory())
+  return bindings.SchemaEngine.new({ datamodels: models }, (line) => DEBUG && process.stderr.write(`${line}\n`), factory)
 }
 
 /**
@@ -200,7 +190,7 @@ function newEngine() {
  * migrations and the data model is the same script.
  */
 async function planMigration(method, params) {
-  const engine = await newEngine()
+  const engine = await newEngine(adapterFactory())
   const { stdout } = await engine.diff({ from: { tag: 'migrations', ...params.migrationsList }, to: { tag: 'schemaDatamodel', ...params.schema }, script: true, exitCode: null, filters: params.filters })
   const empty = !stdout || /^\s*-- This is an empty migration/.test(stdout)
   if (method === 'createMigration') {
@@ -218,10 +208,17 @@ async function call(method, params) {
     await withMaintenanceDatabase(datasource.url, (database) => `CREATE DATABASE ${database}`)
     return { databaseName: decodeURIComponent(parseUrl(datasource.url).url.pathname.slice(1)) }
   }
-  const engine = await newEngine()
+  const factory = adapterFactory()
+  const engine = await newEngine(factory)
   if (method === 'getDatabaseVersion') return engine.version(params)
   if (typeof engine[method] !== 'function') throw new Error(`method not supported by the WebAssembly engine: ${method}`)
-  return engine[method](params)
+  try {
+    return await engine[method](params)
+  } catch (error) {
+    // An error of the adapter comes back from WebAssembly as a number; the error itself waits in the registry.
+    const id = /^External error id#(\d+)/.exec(error?.message ?? '')?.[1]
+    throw (id === undefined ? undefined : factory.errorRegistry.consumeError(Number(id))?.error) ?? error
+  }
 }
 
 // ---------------------------------------------------------------- JSON-RPC
@@ -255,4 +252,15 @@ function describe(error) {
     return { is_panic: false, message: known.message ?? message, error_code: known.error_code, meta: known.meta }
   }
   return { is_panic: false, message, error_code: error?.code }
+}
+
+if (command === 'version') {
+  process.stdout.write('schema-engine-cli wasm\n')
+} else if (command !== undefined) {
+  log('INFO', 'Starting schema engine CLI (wasm)')
+  process.exitCode = await runDatabaseCommand(command)
+} else {
+  log('INFO', 'Starting schema engine CLI (wasm)')
+  await loadEngine()
+  await serve()
 }

@@ -26,7 +26,7 @@ export type FrameHeader =
 
 export interface Frame {
   readonly header: FrameHeader
-  readonly body: Uint8Array
+  readonly body: Uint8Array<ArrayBuffer>
 }
 
 const EMPTY = new Uint8Array(0)

@@ -1,7 +1,7 @@
 /** Queries on the inbound queue: stored before it is acknowledged, kept until invoice-svc has taken or refused it. */
 import type { ErrorCode } from '@tallystick/contracts/codes'
 import { Prisma, type PrismaClient } from './gen/client.js'
-import { bytes } from './outbound.store.js'
+import { hex, octets } from './octets.js'
 
 export interface InboundEnvelope {
   readonly digest: Uint8Array
@@ -13,11 +13,12 @@ export interface InboundEnvelope {
 export interface DueEnvelope {
   readonly id: bigint
   readonly fleetId: string
-  readonly digest: Uint8Array
-  readonly envelope: Uint8Array
+  readonly digest: Uint8Array<ArrayBuffer>
+  readonly envelope: Uint8Array<ArrayBuffer>
   readonly receivedAt: number
   readonly attempts: number
   readonly failures: number
+  readonly alone: boolean
 }
 
 export interface DeliveryResult {
@@ -38,7 +39,7 @@ export class InboundStore {
    * @returns hex digest → the receipt that is stored, and whether it was there before
    */
   async store(fleetId: string, items: readonly InboundEnvelope[]): Promise<Map<string, { receipt: Uint8Array; duplicate: boolean }>> {
-    const rows = items.map((i) => Prisma.sql`(${fleetId}, ${bytes(i.digest)}, ${bytes(i.envelope)}, ${i.envelope.length}, ${bytes(i.receipt)}, ${new Date(i.receivedAt)})`)
+    const rows = items.map((i) => Prisma.sql`(${fleetId}, ${octets(i.digest)}, ${octets(i.envelope)}, ${i.envelope.length}, ${octets(i.receipt)}, ${new Date(i.receivedAt)})`)
     const inserted = await this.#db.$queryRaw<{ digest: Uint8Array; receipt: Uint8Array }[]>`
       INSERT INTO inbound (fleet_id, digest, envelope, size, receipt, received_at) VALUES ${Prisma.join(rows)}
       ON CONFLICT (fleet_id, digest) DO NOTHING RETURNING digest, receipt`
@@ -46,7 +47,7 @@ export class InboundStore {
     const known = items.filter((item) => !result.has(hex(item.digest)))
     if (known.length > 0) {
       const before = await this.#db.$queryRaw<{ digest: Uint8Array; receipt: Uint8Array }[]>`
-        SELECT digest, receipt FROM inbound WHERE fleet_id = ${fleetId} AND digest IN (${Prisma.join(known.map((item) => bytes(item.digest)))})`
+        SELECT digest, receipt FROM inbound WHERE fleet_id = ${fleetId} AND digest IN (${Prisma.join(known.map((item) => octets(item.digest)))})`
       for (const row of before) result.set(hex(row.digest), { receipt: row.receipt, duplicate: true })
     }
     return result
@@ -56,7 +57,7 @@ export class InboundStore {
   async receipts(fleetId: string, digests: readonly Uint8Array[]): Promise<Map<string, Uint8Array>> {
     if (digests.length === 0) return new Map()
     const rows = await this.#db.$queryRaw<{ digest: Uint8Array; receipt: Uint8Array }[]>`
-      SELECT digest, receipt FROM inbound WHERE fleet_id = ${fleetId} AND digest IN (${Prisma.join(digests.map(bytes))})`
+      SELECT digest, receipt FROM inbound WHERE fleet_id = ${fleetId} AND digest IN (${Prisma.join(digests.map(octets))})`
     return new Map(rows.map((row) => [hex(row.digest), row.receipt]))
   }
 
@@ -71,22 +72,19 @@ export class InboundStore {
   }
 
   /**
-   * Claim what is due for delivery: oldest first, at most `count` and `maxBytes`; an envelope whose last batch failed
-   * comes alone. The claim lasts `claimMs`, after which another replica may deliver again.
+   * Claim what is due for delivery in one lane: oldest first, at most `count` and `maxBytes` (one always fits). The
+   * claim lasts `claimMs`, after which another replica may deliver again.
    */
-  async claim(owner: string, count: number, maxBytes: number, claimMs: number): Promise<DueEnvelope[]> {
-    const rows = await this.#db.$queryRaw<{ id: bigint; fleet_id: string; digest: Uint8Array; envelope: Uint8Array; received_at: Date; attempts: number; failures: number }[]>`
+  async claim(owner: string, lane: { alone: boolean; count: number; maxBytes: number; claimMs: number }): Promise<DueEnvelope[]> {
+    const rows = await this.#db.$queryRaw<{ id: bigint; fleet_id: string; digest: Uint8Array<ArrayBuffer>; envelope: Uint8Array<ArrayBuffer>; received_at: Date; attempts: number; failures: number }[]>`
       WITH due AS MATERIALIZED (
-        SELECT id, size, alone FROM inbound WHERE state = 'queued' AND next_attempt_at <= now() ORDER BY id LIMIT ${count} FOR UPDATE SKIP LOCKED),
-      counted AS (
-        SELECT id, alone, sum(size) OVER (ORDER BY id) AS through, row_number() OVER (ORDER BY id) AS place, first_value(alone) OVER (ORDER BY id) AS head_alone FROM due),
-      chosen AS (
-        SELECT id FROM counted WHERE place = 1 OR (NOT head_alone AND NOT alone AND through <= ${maxBytes}))
-      UPDATE inbound i SET next_attempt_at = now() + make_interval(secs => ${claimMs / 1000}), lease_owner = ${owner}, attempts = i.attempts + 1
-      FROM chosen c WHERE i.id = c.id
+        SELECT id, size FROM inbound WHERE state = 'queued' AND alone = ${lane.alone} AND next_attempt_at <= now() ORDER BY id LIMIT ${lane.count} FOR UPDATE SKIP LOCKED),
+      counted AS (SELECT id, sum(size) OVER (ORDER BY id) AS through, row_number() OVER (ORDER BY id) AS place FROM due)
+      UPDATE inbound i SET next_attempt_at = now() + make_interval(secs => ${lane.claimMs / 1000}), lease_owner = ${owner}, attempts = i.attempts + 1
+      FROM counted c WHERE i.id = c.id AND (c.place = 1 OR c.through <= ${lane.maxBytes})
       RETURNING i.id, i.fleet_id, i.digest, i.envelope, i.received_at, i.attempts, i.failures`
     return rows
-      .map((row) => ({ id: row.id, fleetId: row.fleet_id, digest: row.digest, envelope: row.envelope, receivedAt: row.received_at.getTime(), attempts: row.attempts, failures: row.failures }))
+      .map((row) => ({ id: row.id, fleetId: row.fleet_id, digest: row.digest, envelope: row.envelope, receivedAt: row.received_at.getTime(), attempts: row.attempts, failures: row.failures, alone: lane.alone }))
       .sort((a, b) => (a.id < b.id ? -1 : 1))
   }
 
@@ -96,9 +94,9 @@ export class InboundStore {
   }
 
   /** Milliseconds until the next delivery is due; undefined when nothing is queued. */
-  async dueInMs(): Promise<number | undefined> {
+  async dueInMs(alone: boolean): Promise<number | undefined> {
     const [row] = await this.#db.$queryRaw<{ wait: number | null }[]>`
-      SELECT (extract(epoch FROM min(next_attempt_at) - now()) * 1000)::float8 AS wait FROM inbound WHERE state = 'queued'`
+      SELECT (extract(epoch FROM min(next_attempt_at) - now()) * 1000)::float8 AS wait FROM inbound WHERE state = 'queued' AND alone = ${alone}`
     return row === undefined || row.wait === null ? undefined : Math.max(0, Math.ceil(row.wait))
   }
 
@@ -130,8 +128,4 @@ export class InboundStore {
           WHERE state IN ('refused', 'quarantined') AND envelope IS NOT NULL) AS kept
         WHERE through > ${quarantineBytes})`
   }
-}
-
-export function hex(value: Uint8Array): string {
-  return Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('hex')
 }

@@ -56,16 +56,14 @@ export class RelayNode {
   readonly #deps: NodeDeps
   readonly #libp2p: Libp2p
   readonly #announce: readonly string[]
-  readonly #tickets: WeakMap<MultiaddrConnection, HandshakeTicket>
   readonly #sweep: NodeJS.Timeout
   readonly #busyAt = new Map<string, number>()
   readonly quic: boolean
 
-  private constructor(deps: NodeDeps, libp2p: Libp2p, options: NodeOptions, quic: boolean, tickets: WeakMap<MultiaddrConnection, HandshakeTicket>) {
+  private constructor(deps: NodeDeps, libp2p: Libp2p, options: NodeOptions, quic: boolean) {
     this.#deps = deps
     this.#libp2p = libp2p
     this.#announce = options.announce ?? []
-    this.#tickets = tickets
     this.quic = quic
     libp2p.addEventListener('connection:open', (event) => this.#opened(event.detail))
     libp2p.addEventListener('connection:close', (event) => {
@@ -86,7 +84,7 @@ export class RelayNode {
     let failure: unknown
     for (const withQuic of quic === undefined ? [false] : [true, false]) {
       const libp2p = await createLibp2p(configuration(deps, privateKey, options.host, port, withQuic ? quic : undefined, gater(deps, tickets)))
-      const node = new RelayNode(deps, libp2p, options, withQuic, tickets)
+      const node = new RelayNode(deps, libp2p, options, withQuic)
       try {
         await libp2p.handle(RELAY_PROTOCOL, (stream, connection) => node.#serve(stream, connection), { maxInboundStreams: STREAMS_PER_CONNECTION, maxOutboundStreams: STREAMS_PER_CONNECTION })
         await libp2p.start()

@@ -1,12 +1,13 @@
 /** Queries on the outbound queue. Batches are one statement each. */
 import type { ErrorCode } from '@tallystick/contracts/codes'
 import { Prisma, type PrismaClient } from './gen/client.js'
+import { octets } from './octets.js'
 
 export interface OutboundItem {
   readonly messageId: string
   readonly fleetId: string
-  readonly envelope: Uint8Array
-  readonly digest: Uint8Array
+  readonly envelope: Uint8Array<ArrayBuffer>
+  readonly digest: Uint8Array<ArrayBuffer>
 }
 
 export interface QueuedEnvelope extends OutboundItem {
@@ -14,11 +15,11 @@ export interface QueuedEnvelope extends OutboundItem {
 }
 
 export type FinalReport =
-  | { state: 'stored'; messageId: string; at: number; hopReceipt: Uint8Array }
+  | { state: 'stored'; messageId: string; at: number; hopReceipt: Uint8Array<ArrayBuffer> }
   | { state: 'refused'; messageId: string; at: number; code: ErrorCode; cause: string }
 
 /** Digests of what is stored under the ids asked for, after an insert that skipped what was there. */
-type StoredDigest = { message_id: string; digest: Uint8Array; fleet_id: string }
+type StoredDigest = { message_id: string; digest: Uint8Array<ArrayBuffer>; fleet_id: string }
 
 export class OutboundStore {
   readonly #db: PrismaClient
@@ -28,8 +29,8 @@ export class OutboundStore {
   }
 
   /** Idempotent by message id. @returns what is now stored under each id, which may be an earlier, other envelope */
-  async enqueue(items: readonly OutboundItem[]): Promise<Map<string, { digest: Uint8Array; fleetId: string }>> {
-    const rows = items.map((item) => Prisma.sql`(${item.messageId}::uuid, ${item.fleetId}, ${bytes(item.envelope)}, ${bytes(item.digest)}, ${item.envelope.length})`)
+  async enqueue(items: readonly OutboundItem[]): Promise<Map<string, { digest: Uint8Array<ArrayBuffer>; fleetId: string }>> {
+    const rows = items.map((item) => Prisma.sql`(${item.messageId}::uuid, ${item.fleetId}, ${octets(item.envelope)}, ${octets(item.digest)}, ${item.envelope.length})`)
     return this.#db.$transaction(async (tx) => {
       await tx.$executeRaw`INSERT INTO outbound (message_id, fleet_id, envelope, digest, size) VALUES ${Prisma.join(rows)} ON CONFLICT (message_id) DO NOTHING`
       const ids = items.map((item) => Prisma.sql`${item.messageId}::uuid`)
@@ -56,7 +57,7 @@ export class OutboundStore {
   /** The oldest that are due and not in flight, as many as the window has room for; at least one when any is due. */
   async due(fleetId: string, inFlight: readonly bigint[], room: { frames: number; bytes: number }): Promise<QueuedEnvelope[]> {
     const skip = inFlight.length === 0 ? Prisma.empty : Prisma.sql`AND id NOT IN (${Prisma.join([...inFlight])})`
-    const rows = await this.#db.$queryRaw<{ id: bigint; message_id: string; envelope: Uint8Array; digest: Uint8Array }[]>`
+    const rows = await this.#db.$queryRaw<{ id: bigint; message_id: string; envelope: Uint8Array<ArrayBuffer>; digest: Uint8Array<ArrayBuffer> }[]>`
       WITH candidates AS (
         SELECT id, sum(size) OVER (ORDER BY id) AS through FROM (
           SELECT id, size FROM outbound WHERE fleet_id = ${fleetId} AND state = 'queued' AND next_attempt_at <= now() ${skip} ORDER BY id LIMIT ${room.frames}) AS head)
@@ -72,9 +73,9 @@ export class OutboundStore {
     return row?.wait === null || row === undefined ? undefined : Math.max(0, Math.ceil(row.wait))
   }
 
-  async settleStored(items: readonly { id: bigint; receipt: Uint8Array; at: number }[]): Promise<void> {
+  async settleStored(items: readonly { id: bigint; receipt: Uint8Array<ArrayBuffer>; at: number }[]): Promise<void> {
     if (items.length === 0) return
-    const rows = items.map((item) => Prisma.sql`(${item.id}::bigint, ${bytes(item.receipt)}::bytea, ${new Date(item.at)}::timestamptz)`)
+    const rows = items.map((item) => Prisma.sql`(${item.id}::bigint, ${octets(item.receipt)}::bytea, ${new Date(item.at)}::timestamptz)`)
     await this.#db.$executeRaw`
       UPDATE outbound o SET state = 'stored', hop_receipt = v.receipt, settled_at = v.at, envelope = NULL, attempts = o.attempts + 1, code = NULL, cause = NULL
       FROM (VALUES ${Prisma.join(rows)}) AS v (id, receipt, at) WHERE o.id = v.id AND o.state = 'queued'`
@@ -107,7 +108,7 @@ export class OutboundStore {
   }
 
   async unreported(limit: number): Promise<FinalReport[]> {
-    const rows = await this.#db.$queryRaw<{ message_id: string; state: string; settled_at: Date; hop_receipt: Uint8Array | null; code: string | null; cause: string | null }[]>`
+    const rows = await this.#db.$queryRaw<{ message_id: string; state: string; settled_at: Date; hop_receipt: Uint8Array<ArrayBuffer> | null; code: string | null; cause: string | null }[]>`
       SELECT message_id, state, settled_at, hop_receipt, code, cause FROM outbound
       WHERE state <> 'queued' AND reported_at IS NULL AND report_after <= now() ORDER BY id LIMIT ${limit}`
     return rows.map((row) => row.state === 'stored'
@@ -128,9 +129,4 @@ export class OutboundStore {
     return this.#db.$executeRaw`
       DELETE FROM outbound WHERE state <> 'queued' AND reported_at IS NOT NULL AND settled_at < now() - make_interval(secs => ${retentionMs / 1000})`
   }
-}
-
-/** Prisma takes bytes over an ArrayBuffer only; libp2p and the bus give views of any buffer. */
-export function bytes(value: Uint8Array): Uint8Array<ArrayBuffer> {
-  return value.buffer instanceof ArrayBuffer ? (value as Uint8Array<ArrayBuffer>) : Uint8Array.from(value)
 }

@@ -14,13 +14,22 @@ type Log = { error(fields: object, text: string): void }
 const NAMED_CLIENTS = 16
 const ACTOR = 'relay-svc'
 
+export interface SecurityDeps {
+  readonly db: OutboxTx
+  readonly clock: { now(): number }
+  readonly limits: Pick<Limits, 'auditWindowMs'>
+  readonly log: Log
+  /** Events have been written. */
+  written(): void
+}
+
 export class SecurityEvents {
-  readonly #deps: { db: OutboxTx; clock: { now(): number }; limits: Pick<Limits, 'auditWindowMs'>; log: Log; written(): void }
+  readonly #deps: SecurityDeps
   #auth = new Map<string, AuditEventBody<'AuthFailed'>>()
   #limits = new Map<string, AuditEventBody<'RateLimitTriggered'>>()
   #timer: NodeJS.Timeout | undefined
 
-  constructor(deps: SecurityEvents['#deps']) {
+  constructor(deps: SecurityDeps) {
     this.#deps = deps
   }
 

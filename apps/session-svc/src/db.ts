@@ -15,8 +15,3 @@ export function openDatabase(url: string, limits: Limits): Db {
     transactionOptions: { maxWait: limits.transactionWaitMs, timeout: limits.transactionMs },
   })
 }
-
-/** Prisma's byte columns are `Uint8Array<ArrayBuffer>`; views into larger buffers are copied, others pass as they are. */
-export function column(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
-  return bytes.buffer instanceof ArrayBuffer ? (bytes as Uint8Array<ArrayBuffer>) : new Uint8Array(bytes)
-}

@@ -29,7 +29,7 @@ export const AUDIT_EVENT_BODIES = {
   KeyRotated: z.strictObject({ keyKind: z.enum(['signed-prekey', 'last-resort-prekey', 'one-time-prekeys', 'identity']), count }),
   EndpointRotated: z.strictObject({ methodId: z.string().max(64) }),
   BreakerStateChanged: z.strictObject({ service: z.string().max(32), target: z.string().max(160), from: z.enum(['closed', 'half-open', 'open']), to: z.enum(['closed', 'half-open', 'open']) }),
-  VerificationFailed: z.strictObject({ peer: fleetId, envelopeDigest: hex32.optional(), messageId: messageId.optional(), what: z.enum(['commitment', 'content-digest', 'document-signature', 'certificate', 'bundle']), code: errorCode }),
+  VerificationFailed: z.strictObject({ peer: fleetId, envelopeDigest: hex32.optional(), messageId: messageId.optional(), what: z.enum(['commitment', 'content-digest', 'document-signature', 'certificate', 'bundle', 'envelope']), code: errorCode }),
   SignatureVerified: z.strictObject({ peer: fleetId, messageId, kind: documentKind }),
   SignatureRejected: z.strictObject({ peer: fleetId, messageId: messageId.optional(), code: errorCode }),
   ReplayRejected: z.strictObject({ peer: fleetId, envelopeDigest: hex32 }),

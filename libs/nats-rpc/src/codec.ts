@@ -31,7 +31,8 @@ const ENCODE_OPTIONS = {
  * @throws CodecError for a float
  */
 export function encodeBus(value: unknown): Uint8Array {
-  return encode(value, ENCODE_OPTIONS)
+  const bytes = encode(value, ENCODE_OPTIONS)
+  return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }
 
 /** Counts items and nesting as tokens come, before anything is built of them. */
@@ -72,8 +73,10 @@ const DECODE_OPTIONS: DecodeOptions = {
  */
 export function decodeBus(bytes: Uint8Array): unknown {
   if (bytes.length > MAX_BUS_BYTES) throw new CodecError(`${bytes.length} bytes, at most ${MAX_BUS_BYTES}`)
+  // A Buffer's slice is a view that would keep the whole message alive; a Uint8Array's is a copy.
+  const input = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   try {
-    return decode(bytes, { ...DECODE_OPTIONS, tokenizer: new BoundedTokenizer(bytes, DECODE_OPTIONS) })
+    return decode(input, { ...DECODE_OPTIONS, tokenizer: new BoundedTokenizer(input, DECODE_OPTIONS) })
   } catch (error) {
     if (error instanceof CodecError) throw error
     // cborg quotes keys and numbers of the input in its messages.

@@ -3,6 +3,7 @@
  * refuses. NATS going away is never a reason to end.
  * @see docs/spec/bus.md §1
  */
+import { randomInt } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import type { ServiceName } from '@tallystick/contracts/call'
 import { connect, ErrorCode, Events, type NatsConnection, type Status } from 'nats'
@@ -139,7 +140,7 @@ export class Bus {
         // Only what the client library regards as final ends here: an unreadable seed file, for one.
         this.#options.log.error({ err: error }, 'no connection to NATS')
       }
-      if (!this.#closing) await after(RECONNECT_WAIT_MS + Math.random() * RECONNECT_JITTER_MS)
+      if (!this.#closing) await after(RECONNECT_WAIT_MS + randomInt(RECONNECT_JITTER_MS))
     }
   }
 

@@ -15,7 +15,8 @@ export const AEAD_TAG_BYTES = 16
  * @returns ciphertext ‖ tag
  */
 export function seal(key: Uint8Array, nonce: Uint8Array, aad: Uint8Array, plaintext: Uint8Array): Uint8Array {
-  checkKeyAndNonce(key, nonce)
+  if (key.length !== AEAD_KEY_BYTES) throw new RangeError('key must be 32 bytes')
+  if (nonce.length !== AEAD_NONCE_BYTES) throw new RangeError('nonce must be 12 bytes')
   const out = new Uint8Array(plaintext.length + AEAD_TAG_BYTES)
   native.crypto_aead_chacha20poly1305_ietf_encrypt(out, plaintext, orNull(aad), null, nonce, key)
   return out
@@ -23,11 +24,11 @@ export function seal(key: Uint8Array, nonce: Uint8Array, aad: Uint8Array, plaint
 
 /**
  * @param ciphertext ciphertext ‖ tag
- * @throws ProtocolError Decryption when the tag does not fit or the input is shorter than a tag; nothing else is said
+ * @throws ProtocolError Decryption when the tag does not fit, or nonce or input have a length that cannot be right; nothing else is said
  */
 export function open(key: Uint8Array, nonce: Uint8Array, aad: Uint8Array, ciphertext: Uint8Array): Uint8Array {
-  checkKeyAndNonce(key, nonce)
-  if (ciphertext.length < AEAD_TAG_BYTES) throw new ProtocolError('Decryption', 'cannot be decrypted')
+  if (key.length !== AEAD_KEY_BYTES) throw new RangeError('key must be 32 bytes')
+  if (nonce.length !== AEAD_NONCE_BYTES || ciphertext.length < AEAD_TAG_BYTES) throw new ProtocolError('Decryption', 'cannot be decrypted')
   const out = new Uint8Array(ciphertext.length - AEAD_TAG_BYTES)
   try {
     native.crypto_aead_chacha20poly1305_ietf_decrypt(out, null, ciphertext, orNull(aad), nonce, key)
@@ -35,11 +36,6 @@ export function open(key: Uint8Array, nonce: Uint8Array, aad: Uint8Array, cipher
     throw new ProtocolError('Decryption', 'cannot be decrypted', { cause })
   }
   return out
-}
-
-function checkKeyAndNonce(key: Uint8Array, nonce: Uint8Array): void {
-  if (key.length !== AEAD_KEY_BYTES) throw new RangeError('key must be 32 bytes')
-  if (nonce.length !== AEAD_NONCE_BYTES) throw new RangeError('nonce must be 12 bytes')
 }
 
 /** The binding has its own spelling for "no associated data"; an empty view can be refused. */

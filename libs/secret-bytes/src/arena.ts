@@ -91,6 +91,7 @@ export class SecretArena {
   static open(size: number, options: ArenaOptions = {}): SecretArena {
     if (!Number.isSafeInteger(size) || size <= 0) throw new RangeError('size must be a positive integer')
     const region = memory.sodium_malloc(roundUp(size))
+    if (region.length !== roundUp(size)) throw new ProtocolError('KeyStorage', `cannot allocate ${size} bytes of guarded memory`, { reason: 'locked' })
     // sodium_malloc reports success even when mlock failed, so the lock is asked for once more, by name.
     let locked = true
     try {
@@ -133,7 +134,10 @@ export class SecretArena {
     return secret
   }
 
-  /** Destroys every secret that is still alive, wipes the region and gives it back to the system. */
+  /**
+   * Destroys every secret that is still alive, wipes the region and detaches it; the system gets its pages back when
+   * the collector finalises it.
+   */
   close(): void {
     const region = this.#region
     if (region === undefined) return

@@ -5,10 +5,10 @@
  * @see docs/spec/ubl.md §1
  */
 import { isCalendarDate } from '@tallystick/invoice-domain/calendar'
-import { canonicalDecimal } from '@tallystick/invoice-domain/decimal'
+import { canonicalDecimal, MAX_FRACTION_DIGITS, MAX_INTEGER_DIGITS } from '@tallystick/invoice-domain/decimal'
 import type { Identifier } from '@tallystick/invoice-domain/model'
 import { isBase64 } from '@tallystick/invoice-domain/record'
-import { malformed, UblError } from './errors.js'
+import type { BadValue } from './errors.js'
 import type { XmlAttribute, XmlElement } from './tree.js'
 import { element, type OutElement } from './write-xml.js'
 
@@ -17,6 +17,8 @@ export interface Context {
   /** BT-5 and BT-6, which the `currencyID` attributes repeat */
   readonly currency: string | undefined
   readonly vatCurrency: string | undefined
+  /** Values that are not of their type; reading goes on, so that all of them are found */
+  readonly bad: BadValue[]
 }
 
 export interface Binding<T> {
@@ -56,29 +58,32 @@ export function readValue(source: XmlElement, kind: ValueKind, context: Context)
     case 'code':
       return trimmed === '' ? undefined : trimmed.replace(/\s+/g, ' ')
     case 'date':
-      if (trimmed === '' || isCalendarDate(trimmed)) return trimmed === '' ? undefined : trimmed
-      throw malformed('UBL-VALUE', 'a date as YYYY-MM-DD is expected', source.path)
+      if (trimmed !== '' && !isCalendarDate(trimmed)) context.bad.push({ rule: 'UBL-VALUE', path: source.path, message: 'a date as YYYY-MM-DD is expected' })
+      return trimmed === '' ? undefined : trimmed
     case 'base64': {
       const content = source.text.replace(/\s+/g, '')
       if (isBase64(content)) return content
-      throw malformed('UBL-VALUE', 'base64 text is expected', source.path)
+      context.bad.push({ rule: 'UBL-VALUE', path: source.path, message: 'base64 text is expected' })
+      return undefined
     }
     case 'decimal':
-      return readDecimal(source, trimmed)
+      return readDecimal(source, trimmed, context)
     case 'amount':
       useCurrency(source, context.currency)
-      return readDecimal(source, trimmed)
+      return readDecimal(source, trimmed, context)
     case 'vat-amount':
       useCurrency(source, context.vatCurrency)
-      return readDecimal(source, trimmed)
+      return readDecimal(source, trimmed, context)
   }
 }
 
-function readDecimal(source: XmlElement, trimmed: string): string | undefined {
+const DECIMAL_EXPECTED = `a decimal is expected: digits, an optional minus sign and fraction, at most ${MAX_INTEGER_DIGITS}.${MAX_FRACTION_DIGITS} digits`
+
+function readDecimal(source: XmlElement, trimmed: string, context: Context): string | undefined {
   if (trimmed === '') return undefined
   const value = canonicalDecimal(trimmed)
-  if (value === null) throw new UblError('InvalidAmount', 'InvalidAmount', 'a decimal is expected: digits, an optional minus sign and fraction, at most 18.9 digits', source.path)
-  return value
+  if (value === null) context.bad.push({ rule: 'InvalidAmount', path: source.path, message: DECIMAL_EXPECTED })
+  return value ?? undefined
 }
 
 /** The attribute is used only if it says what will be written again; another currency stays unmarked. */

@@ -1,7 +1,7 @@
 /** The two questions that programs outside ask of a UBL document, through the functions that the product uses. */
 import { validate } from '@tallystick/invoice-domain/validate'
 import { UblError } from './errors.js'
-import { parseUbl } from './parse-ubl.js'
+import { parseUbl, readUbl } from './parse-ubl.js'
 import { toUbl } from './to-ubl.js'
 
 /** Paths named in the error of `roundtripUbl`. */
@@ -21,8 +21,12 @@ export function roundtripUbl(xml: Uint8Array | string): string {
   return toUbl(document)
 }
 
-/** @returns ids of the broken rules, each once, sorted. Throws what `parseUbl` throws. */
+/**
+ * @returns ids of the broken rules, each once, sorted; a value that is not of its type counts as `UBL-VALUE` or
+ *   `InvalidAmount`
+ * @throws UblError for what is no bounded, well-formed UBL document at all
+ */
 export function checkEn16931(xml: Uint8Array | string): string[] {
-  const { document, syntax } = parseUbl(xml)
-  return [...new Set([...syntax, ...validate(document)].map((violation) => violation.rule))].sort()
+  const { document, syntax, bad } = readUbl(xml)
+  return [...new Set([...bad, ...syntax, ...validate(document)].map((broken) => broken.rule))].sort()
 }

@@ -186,8 +186,29 @@ function ofTotals(binding: Binding<Totals>): Binding<BillingDocument> {
   }
 }
 
+/** Some senders write a tax total per category: their breakdowns are joined, and the first total is BT-110. */
+const mainTotal: Binding<BillingDocument> = {
+  read(root, into, context) {
+    const found = root.children.filter((candidate) => candidate.name === 'cac:TaxTotal' && isMain(candidate, context))
+    const entries: VatBreakdown[] = []
+    for (const [index, total] of found.entries()) {
+      total.known = true
+      if (index === 0) ofTotals(totalVat).read(total, into, context)
+      else for (const amount of total.children) amount.known ||= amount.name === 'cbc:TaxAmount'
+      const part: BillingDocument = { kind: context.kind }
+      subtotals.read(total, part, context)
+      entries.push(...(part.vatBreakdown ?? []))
+    }
+    if (entries.length > 0) into.vatBreakdown = entries
+  },
+  write(document, context) {
+    const content = [...ofTotals(totalVat).write(document, context), ...subtotals.write(document, context)]
+    return content.length === 0 ? [] : [element('cac:TaxTotal', content)]
+  },
+}
+
 const taxTotals: readonly Binding<BillingDocument>[] = [
-  within('cac:TaxTotal', [ofTotals(totalVat), subtotals], isMain),
+  mainTotal,
   within('cac:TaxTotal', [ofTotals(accountingVat)], isAccounting),
 ]
 

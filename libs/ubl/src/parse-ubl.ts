@@ -3,7 +3,7 @@ import type { Violation } from '@tallystick/invoice-domain/errors'
 import type { BillingDocument, BillingKind } from '@tallystick/invoice-domain/model'
 import { readAll, type Binding, type Context } from './binding.js'
 import { CREDIT_NOTE_BINDINGS, INVOICE_BINDINGS } from './document-bindings.js'
-import { malformed } from './errors.js'
+import { malformed, refuseBadValues, type BadValue } from './errors.js'
 import { MAX_UNMAPPED } from './limits.js'
 import { checkSyntax } from './syntax-rules.js'
 import { child, CREDIT_NOTE_NS, INVOICE_NS, parseXml, type XmlElement } from './tree.js'
@@ -50,13 +50,20 @@ const MAX_REPORTED_PATH = 400
  * @see docs/spec/ubl.md §1
  */
 export function parseUbl(input: Uint8Array | string): ParsedUbl {
+  const { bad, ...parsed } = readUbl(input)
+  refuseBadValues(bad)
+  return parsed
+}
+
+/** As `parseUbl`, but a value that is not of its type is listed, and its date kept as written or its amount left out. */
+export function readUbl(input: Uint8Array | string): ParsedUbl & { bad: BadValue[] } {
   const root = parseXml(input)
   const bound = Object.values(ROOTS).find((candidate) => candidate.root === root.name)
   if (bound === undefined) throw malformed('UBL-ROOT', 'the root element is neither a UBL 2.1 Invoice nor a CreditNote')
-  const context: Context = { kind: bound.kind, currency: currencyOf(root, 'cbc:DocumentCurrencyCode'), vatCurrency: currencyOf(root, 'cbc:TaxCurrencyCode') }
+  const context: Context = { kind: bound.kind, currency: currencyOf(root, 'cbc:DocumentCurrencyCode'), vatCurrency: currencyOf(root, 'cbc:TaxCurrencyCode'), bad: [] }
   const syntax = checkSyntax(root, bound.kind)
   const document: BillingDocument = { ...readAll(root, bound.bindings, context), kind: bound.kind }
-  return { kind: bound.kind, document, unmapped: leftOver(root), syntax }
+  return { kind: bound.kind, document, unmapped: leftOver(root), syntax, bad: context.bad }
 }
 
 function currencyOf(root: XmlElement, name: string): string | undefined {

@@ -23,8 +23,7 @@ const contact: readonly Binding<Contact>[] = [
 
 /** BT-90 is a party identification of scheme SEPA; every other one is BT-29, BT-46 or BT-60. */
 const isCreditorId: When = (identification) => attributeOf(child(identification, 'cbc:ID'), 'schemeID') === 'SEPA'
-const isPartyId: When = (identification) => !isCreditorId(identification, NO_CONTEXT)
-const NO_CONTEXT = { kind: 'invoice', currency: undefined, vatCurrency: undefined } as const
+const isPartyId: When = (identification, context) => !isCreditorId(identification, context)
 
 function creditor<T extends { creditorIdentifier?: string }>(field: Parameters<typeof leaf<T>>[1]): Binding<T> {
   return within('cac:PartyIdentification', [leaf<T>('cbc:ID', field, { fixed: { schemeID: 'SEPA' } })], isCreditorId)

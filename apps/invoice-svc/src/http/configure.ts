@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import type { ArgumentsHost, ExceptionFilter } from '@nestjs/common'
-import type { NestFastifyApplication } from '@nestjs/platform-fastify'
+import type { FastifyAdapter, NestFastifyApplication } from '@nestjs/platform-fastify'
 import { runInContext } from '@tallystick/nats-rpc/context'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { App } from '../app.js'
@@ -50,22 +50,19 @@ export function configureEdge(app: NestFastifyApplication, deps: App, options: E
       throw new EdgeRefusal('Forbidden', `This token lacks the scope ${spec.scope}.`)
     }
     await limit(deps, limiter, client.name, `${spec.method} ${spec.path}`, deps.limits.apiRatePerMinute)
+    checkMediaType(spec, request)
   })
 
   fastify.addHook('preHandler', async (request, reply) => {
     const edge = request as EdgeRequest
     const spec = specOf(request)
     if (spec === undefined) return undefined
-    const mediaType = mediaTypeOf(request)
-    if (edge.rawBody !== undefined && edge.rawBody.length > 0 && mediaType !== 'application/json' && spec.accepts?.includes(mediaType) !== true) {
-      throw new EdgeRefusal('UnsupportedMediaType', `This endpoint takes ${['application/json', ...(spec.accepts ?? [])].join(' or ')}.`)
-    }
     const key = request.headers['idempotency-key']
     if (spec.method !== 'POST' || key === undefined) return undefined
     if (typeof key !== 'string' || !IDEMPOTENCY_KEY.test(key)) {
       throw new Refused('InvalidRequest', `An Idempotency-Key has 1 to ${IDEMPOTENCY_KEY_LENGTH} printable ASCII characters.`)
     }
-    const claim = await claimOperation(deps, edge.tallystick.client?.name ?? 'public', key, { operation: `${request.method} ${request.url}`, body: edge.rawBody ?? new Uint8Array(), mediaType })
+    const claim = await claimOperation(deps, edge.tallystick.client?.name ?? 'public', key, { operation: `${request.method} ${request.url}`, body: edge.rawBody ?? new Uint8Array(), mediaType: mediaTypeOf(request) })
     if ('replay' in claim) {
       const { status, text } = claim.replay
       return reply.code(status).header('idempotency-replayed', 'true').type(status >= 400 ? 'application/problem+json' : 'application/json; charset=utf-8').send(text)
@@ -136,28 +133,34 @@ async function limit(deps: App, limiter: RateLimiter, client: string, endpoint: 
 }
 
 function mediaTypeOf(request: FastifyRequest): string {
-  return (request.headers['content-type'] ?? 'application/json').split(';')[0]!.trim().toLowerCase()
+  return (request.headers['content-type'] ?? '').split(';')[0]!.trim().toLowerCase()
 }
 
 function addBodyParsers(app: NestFastifyApplication, deps: App): void {
-  const keepRaw = (request: FastifyRequest, body: Buffer): void => {
-    ;(request as EdgeRequest).rawBody = body
-  }
-  const fastify = app.getHttpAdapter().getInstance() as unknown as FastifyInstance
-  fastify.removeAllContentTypeParsers()
-  const json = (limit: number) => ({ parseAs: 'buffer' as const, bodyLimit: limit })
-  fastify.addContentTypeParser(['application/json', 'application/merge-patch+json'], json(deps.limits.jsonBodyBytes), (request, body, done) => {
-    keepRaw(request, body as Buffer)
-    try {
-      done(null, body.length === 0 ? undefined : parseStrictJson(body as Buffer))
-    } catch (error) {
-      done(error as Error)
-    }
-  })
-  fastify.addContentTypeParser(['application/xml', 'text/xml'], json(deps.limits.xmlBodyBytes), (request, body, done) => {
-    keepRaw(request, body as Buffer)
-    done(null, body)
-  })
+  // Nest keeps its own parsers away from types that are registered through the adapter.
+  const adapter = app.getHttpAdapter() as unknown as FastifyAdapter
+  adapter.useBodyParser('application/json', true, { bodyLimit: deps.limits.jsonBodyBytes }, parseJsonBody)
+  adapter.useBodyParser('application/merge-patch+json', true, { bodyLimit: deps.limits.jsonBodyBytes }, parseJsonBody)
+  adapter.useBodyParser('application/xml', true, { bodyLimit: deps.limits.xmlBodyBytes }, keepBytes)
+  adapter.useBodyParser('text/xml', true, { bodyLimit: deps.limits.xmlBodyBytes }, keepBytes)
+}
+
+function parseJsonBody(_request: unknown, body: Buffer, done: (error: Error | null, parsed?: unknown) => void): void {
+  done(null, body.length === 0 ? undefined : parseStrictJson(body))
+}
+
+function keepBytes(_request: unknown, body: Buffer, done: (error: Error | null, parsed?: unknown) => void): void {
+  done(null, body)
+}
+
+/** Media types are settled before the body is read. */
+function checkMediaType(spec: RouteSpec, request: FastifyRequest): void {
+  const length = request.headers['content-length']
+  const hasBody = request.headers['transfer-encoding'] !== undefined || (length !== undefined && length !== '0')
+  if (!hasBody || spec.method === 'GET' || spec.method === 'DELETE') return
+  const mediaType = mediaTypeOf(request)
+  if (mediaType === 'application/json' || spec.accepts?.includes(mediaType) === true) return
+  throw new EdgeRefusal('UnsupportedMediaType', `This endpoint takes ${['application/json', ...(spec.accepts ?? [])].join(' or ')}.`)
 }
 
 /** Every error becomes a problem here, and nowhere else. */

@@ -7,7 +7,8 @@
 import { equalConstantTime } from '@tallystick/primitives/bytes'
 import { certificateDigest, issueCertificate, readCertificate } from '@tallystick/wire/certificate'
 import type { Context } from '../context.js'
-import { column, type Tx } from '../db.js'
+import type { Tx } from '../db.js'
+import { plainBytes } from '../plain-bytes.js'
 import type { Identity } from './identity.js'
 
 export const SUITES = ['TS1']
@@ -38,11 +39,13 @@ export async function currentCertificate(tx: Tx): Promise<(OwnCertificate & { lo
   return { ...row, displayName }
 }
 
-/** One of this fleet's certificates, by its digest. */
-export async function certificateByDigest(tx: Tx, digest: Uint8Array): Promise<OwnCertificate | undefined> {
-  const row = await tx.certificate.findUnique({ where: { digest: column(digest) } })
-  if (!row) return undefined
-  return { ...row, displayName: readCertificate(row.certificate, row.issuedAt.getTime()).displayName }
+/** How many of the newest certificates a handshake under way may have been made for. */
+const RECENT = 2
+
+/** The newest certificates, newest first. */
+export async function recentCertificates(tx: Tx): Promise<OwnCertificate[]> {
+  const rows = await tx.certificate.findMany({ orderBy: { sequence: 'desc' }, take: RECENT })
+  return rows.map((row) => ({ ...row, displayName: readCertificate(row.certificate, row.issuedAt.getTime()).displayName }))
 }
 
 /**
@@ -75,7 +78,7 @@ export async function ensureCertificate(context: Context, identity: Identity, di
     )
     await tx.certificate.create({
       data: {
-        sequence, digest: column(certificateDigest(certificate)), certificate: column(certificate), peerIds: [keys.peerId], logKey: column(keys.logKey),
+        sequence, digest: plainBytes(certificateDigest(certificate)), certificate: plainBytes(certificate), peerIds: [keys.peerId], logKey: plainBytes(keys.logKey),
         notAfter: new Date(notAfter), issuedAt: new Date(now),
       },
     })

@@ -10,7 +10,8 @@ import { generateKeyPair, publicKeyOf } from '@tallystick/primitives/x25519'
 import { type SecretBytes, withSecret } from '@tallystick/secret-bytes/arena'
 import { fleetIdOf } from '@tallystick/wire/certificate'
 import type { Context } from '../context.js'
-import { column, type Tx } from '../db.js'
+import type { Tx } from '../db.js'
+import { plainBytes } from '../plain-bytes.js'
 
 export interface Identity {
   readonly fleetId: string
@@ -69,7 +70,7 @@ async function createKeys(context: Context, tx: Tx): Promise<Identity> {
   const agreement = generateKeyPair(arena)
   const row = (kind: KeyKind, pair: { secret: SecretBytes; publicKey: Uint8Array }) => {
     const value = custody.sealSecret(pair.secret, { table: TABLE, row: kind, version: VERSION })
-    return { kind, publicKey: column(pair.publicKey), sealed: column(value.sealed), kekId: value.kekId, version: VERSION, createdAt: new Date(clock.now()) }
+    return { kind, publicKey: plainBytes(pair.publicKey), sealed: plainBytes(value.sealed), kekId: value.kekId, version: VERSION, createdAt: new Date(clock.now()) }
   }
   await tx.identityKey.createMany({ data: [row('sign', signing), row('agreement', agreement)] })
   await audit.record(tx, 'KeyStored', { keyKind: 'identity', count: 1 })

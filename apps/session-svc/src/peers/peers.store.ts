@@ -1,6 +1,7 @@
 /** Pinned peers. The row of a peer is also the lock that gives every session with it one writer. */
 import type { ReadCertificate } from '@tallystick/wire/certificate'
-import { column, type Tx } from '../db.js'
+import type { Tx } from '../db.js'
+import { plainBytes } from '../plain-bytes.js'
 
 export type Trust = 'pinned' | 'verified' | 'blocked' | 'removed'
 
@@ -49,18 +50,18 @@ export async function claimantOf(tx: Tx, peerIds: string[], fleetId: string): Pr
 /** Inserts or replaces what the certificate says; trust is as given. */
 export async function savePeer(tx: Tx, certificate: ReadCertificate, bytes: Uint8Array, trust: Trust, now: Date): Promise<void> {
   const said = {
-    displayName: certificate.displayName, signKey: column(certificate.signKey), dhKey: column(certificate.dhKey), certificate: column(bytes),
-    certificateDigest: column(certificate.digest), sequence: certificate.sequence, peerIds: certificate.peerIds, trust, updatedAt: now,
+    displayName: certificate.displayName, signKey: plainBytes(certificate.signKey), dhKey: plainBytes(certificate.dhKey), certificate: plainBytes(bytes),
+    certificateDigest: plainBytes(certificate.digest), sequence: certificate.sequence, peerIds: certificate.peerIds, trust, updatedAt: now,
   }
   await tx.peer.upsert({ where: { fleetId: certificate.fleetId }, create: { fleetId: certificate.fleetId, pinnedAt: now, ...said }, update: said })
-  const digest = column(certificate.digest)
-  const adopted = { digest, fleetId: certificate.fleetId, sequence: certificate.sequence, certificate: column(bytes), adoptedAt: now }
+  const digest = plainBytes(certificate.digest)
+  const adopted = { digest, fleetId: certificate.fleetId, sequence: certificate.sequence, certificate: plainBytes(bytes), adoptedAt: now }
   await tx.peerCertificate.createMany({ data: [adopted], skipDuplicates: true })
 }
 
 /** A certificate of this peer that was the pinned one at some time. */
 export async function peerCertificate(tx: Tx, fleetId: string, digest: Uint8Array): Promise<Uint8Array | undefined> {
-  const row = await tx.peerCertificate.findUnique({ where: { digest: column(digest) } })
+  const row = await tx.peerCertificate.findUnique({ where: { digest: plainBytes(digest) } })
   return row?.fleetId === fleetId ? row.certificate : undefined
 }
 

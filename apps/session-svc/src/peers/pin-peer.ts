@@ -12,6 +12,7 @@ import { fingerprint, type ReadCertificate, readCertificate } from '@tallystick/
 import type { Context } from '../context.js'
 import type { Tx } from '../db.js'
 import { SUITES } from '../identity/certificates.js'
+import { plainBytes } from '../plain-bytes.js'
 import { refuse } from '../refuse.js'
 import { claimantOf, lockPeer, type Peer, savePeer, setTrust } from './peers.store.js'
 
@@ -34,7 +35,7 @@ export async function pinPeer(context: Context, ownFleetId: string, bytes: Uint8
   context.audit.committed()
   if (refusal) return refusal
   const { fleetId, displayName, peerIds, signKey, digest, sequence } = certificate
-  return { ok: true, fleetId, displayName, peerIds, fingerprint: fingerprint(signKey), certificateDigest: digest, sequence }
+  return { ok: true, fleetId, displayName, peerIds, fingerprint: fingerprint(signKey), certificateDigest: plainBytes(digest), sequence }
 }
 
 /**

@@ -7,12 +7,12 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { generateKeyPair as generateKem } from '@tallystick/primitives/mlkem1024'
 import { generateKeyPair as generateCurve } from '@tallystick/primitives/x25519'
-import { kemPrekeyMessage, signedPrekeyMessage } from '@tallystick/ratchet/pqxdh'
+import { pqMessage, spkMessage } from '@tallystick/ratchet/labels'
 import type { Context } from '../context.js'
 import { SecretScope } from '../custody/secret-scope.js'
 import type { Tx } from '../db.js'
 import type { Identity } from '../identity/identity.js'
-import { countAvailable, newestReusable, type NewPrekey, type PrekeyKind, storePrekeys } from './prekeys.store.js'
+import { countAvailable, newestReusable, type NewPrekey, type PrekeyKind, reserveIds, storePrekeys } from './prekeys.store.js'
 
 /** Keys made before other work gets a turn: 16 ML-KEM keys take some 3 ms. */
 const TURN = 16
@@ -66,17 +66,17 @@ export class PrekeyStock {
       await db.$transaction(async (tx) => {
         await tx.$executeRaw`SELECT pg_advisory_xact_lock(hashtextextended('tallystick/session/prekeys', 0))`
         if (!(await newestReusable(tx, 'signed'))) {
-          await storePrekeys(this.#context, tx, await this.#make(scope, 'signed', 1))
+          await storePrekeys(this.#context, tx, await this.#make(tx, scope, 'signed', 1))
           await audit.record(tx, 'KeyStored', { keyKind: 'signed-prekey', count: 1 })
         }
         if (!(await newestReusable(tx, 'last-resort'))) {
-          await storePrekeys(this.#context, tx, await this.#make(scope, 'last-resort', 1))
+          await storePrekeys(this.#context, tx, await this.#make(tx, scope, 'last-resort', 1))
           await audit.record(tx, 'KeyStored', { keyKind: 'last-resort-prekey', count: 1 })
         }
         for (const kind of ['one-time', 'pq-one-time'] as const) {
           const missing = limits.oneTimePrekeys - (await countAvailable(tx, kind))
           if (missing <= 0) continue
-          await storePrekeys(this.#context, tx, await this.#make(scope, kind, missing))
+          await storePrekeys(this.#context, tx, await this.#make(tx, scope, kind, missing))
           await audit.record(tx, 'KeyStored', { keyKind: 'one-time-prekeys', count: missing })
         }
       })
@@ -91,17 +91,23 @@ export class PrekeyStock {
     return (await countAvailable(tx, 'one-time')) >= refillBelow && (await countAvailable(tx, 'pq-one-time')) >= refillBelow
   }
 
-  async #make(scope: SecretScope, kind: PrekeyKind, count: number): Promise<NewPrekey[]> {
-    const { arena } = this.#context
-    const curve = kind === 'signed' || kind === 'one-time'
+  async #make(tx: Tx, scope: SecretScope, kind: PrekeyKind, count: number): Promise<NewPrekey[]> {
     const made: NewPrekey[] = []
-    for (let i = 0; i < count; i++) {
-      if (i % TURN === TURN - 1) await nextTurn()
-      const { secret, publicKey } = curve ? generateCurve(arena) : generateKem(arena)
-      scope.own(secret)
-      const message = kind === 'one-time' ? undefined : curve ? signedPrekeyMessage(publicKey) : kemPrekeyMessage(publicKey)
-      made.push({ kind, publicKey, signature: message === undefined ? null : this.#identity.sign(message), secret })
+    for (const id of await reserveIds(tx, count)) {
+      if (made.length % TURN === TURN - 1) await nextTurn()
+      made.push(this.#makeOne(scope, kind, id))
     }
     return made
+  }
+
+  #makeOne(scope: SecretScope, kind: PrekeyKind, id: number): NewPrekey {
+    const { arena } = this.#context
+    const curve = kind === 'signed' || kind === 'one-time'
+    const { secret, publicKey } = curve ? generateCurve(arena) : generateKem(arena)
+    scope.own(secret)
+    // One-time X25519 keys are unsigned, as in X3DH: a forged one costs its forger's victim a session, never a secret.
+    if (kind === 'one-time') return { id, kind, publicKey, signature: null, secret }
+    const message = kind === 'signed' ? spkMessage(id, publicKey) : pqMessage(kind === 'last-resort' ? 'last-resort' : 'one-time', id, publicKey)
+    return { id, kind, publicKey, signature: this.#identity.sign(message), secret }
   }
 }

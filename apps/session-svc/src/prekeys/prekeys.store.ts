@@ -1,7 +1,8 @@
 /** Prekeys at rest: private halves sealed, each one-time key handed out at most once. */
 import type { SecretBytes } from '@tallystick/secret-bytes/arena'
 import type { Context } from '../context.js'
-import { column, type Tx } from '../db.js'
+import type { Tx } from '../db.js'
+import { plainBytes } from '../plain-bytes.js'
 
 export type PrekeyKind = 'signed' | 'last-resort' | 'one-time' | 'pq-one-time'
 export const TABLE = 'prekey'
@@ -15,23 +16,26 @@ export interface PublicPrekey {
 }
 
 export interface NewPrekey {
+  readonly id: number
   readonly kind: PrekeyKind
   readonly publicKey: Uint8Array
   readonly signature: Uint8Array | null
   readonly secret: SecretBytes
 }
 
-/** Seals and stores new prekeys; their ids come from the sequence first, because the seal binds them. */
+/** Ids for new prekeys: signature and seal both bind them, so they come first. */
+export async function reserveIds(tx: Tx, count: number): Promise<number[]> {
+  const rows = await tx.$queryRaw<{ id: number }[]>`SELECT nextval('session.prekey_id_seq')::int AS id FROM generate_series(1, ${count}::int)`
+  return rows.map(({ id }) => id)
+}
+
 export async function storePrekeys(context: Context, tx: Tx, prekeys: readonly NewPrekey[]): Promise<void> {
-  const ids = await tx.$queryRaw<{ id: number }[]>`
-    SELECT nextval('session.prekey_id_seq')::int AS id FROM generate_series(1, ${prekeys.length}::int)`
   const createdAt = new Date(context.clock.now())
   await tx.prekey.createMany({
-    data: prekeys.map(({ kind, publicKey, signature, secret }, i) => {
-      const { id } = ids[i]!
+    data: prekeys.map(({ id, kind, publicKey, signature, secret }) => {
       const value = context.custody.sealSecret(secret, { table: TABLE, row: String(id), version: VERSION })
       return {
-        id, kind, publicKey: column(publicKey), signature: signature && column(signature), sealed: column(value.sealed), kekId: value.kekId,
+        id, kind, publicKey: plainBytes(publicKey), signature: signature && plainBytes(signature), sealed: plainBytes(value.sealed), kekId: value.kekId,
         version: VERSION, createdAt,
       }
     }),

@@ -9,6 +9,7 @@ import { encodeBundle } from '@tallystick/wire/bundle'
 import type { Context } from '../context.js'
 import { currentCertificate } from '../identity/certificates.js'
 import { findPeer, mayTalk } from '../peers/peers.store.js'
+import { plainBytes } from '../plain-bytes.js'
 import { refuse } from '../refuse.js'
 import { countBundle, handOutOneTime, newestReusable } from './prekeys.store.js'
 import type { PrekeyStock } from './prekey-stock.js'
@@ -42,12 +43,12 @@ export async function takeBundle(context: Context, stock: PrekeyStock, forFleetI
     const pq = kem ?? lastResort
     return {
       ok: true as const,
-      bundle: encodeBundle({
+      bundle: plainBytes(encodeBundle({
         certificate: certificate.certificate,
         spk: { id: spk.id, key: spk.publicKey, signature: spk.signature! },
         pq: { id: pq.id, key: pq.publicKey, signature: pq.signature!, kind: kem ? 'one-time' : 'last-resort' },
         ...(opk ? { opk: { id: opk.id, key: opk.publicKey } } : {}),
-      }),
+      })),
     }
   })
   audit.committed()

@@ -1,7 +1,8 @@
 /** Opened envelopes by digest: what makes `open` safe to retry, and a replay visible. */
 import { toHex } from '@tallystick/primitives/bytes'
 import type { Context } from '../context.js'
-import { column, type Tx } from '../db.js'
+import type { Tx } from '../db.js'
+import { plainBytes } from '../plain-bytes.js'
 
 const TABLE = 'opened_envelope'
 const VERSION = 1
@@ -18,7 +19,7 @@ export interface OpenedEnvelope {
 }
 
 export async function findOpened(context: Context, tx: Tx, digests: readonly Uint8Array[]): Promise<Map<string, OpenedEnvelope>> {
-  const rows = await tx.openedEnvelope.findMany({ where: { digest: { in: digests.map(column) } } })
+  const rows = await tx.openedEnvelope.findMany({ where: { digest: { in: digests.map(plainBytes) } } })
   return new Map(
     rows.map((row) => [
       toHex(row.digest),
@@ -38,18 +39,18 @@ export async function insertOpened(
   const { digest, fleetId, sid, epoch, openedAt } = opened
   const value = context.custody.sealBytes(opened.plaintext, { table: TABLE, row: toHex(digest), version: VERSION })
   await tx.openedEnvelope.create({
-    data: { digest: column(digest), fleetId, sid: column(sid), epoch, plaintext: column(value.sealed), kekId: value.kekId, version: VERSION, openedAt },
+    data: { digest: plainBytes(digest), fleetId, sid: plainBytes(sid), epoch, plaintext: plainBytes(value.sealed), kekId: value.kekId, version: VERSION, openedAt },
   })
 }
 
 export async function countReplay(tx: Tx, digest: Uint8Array): Promise<void> {
-  await tx.openedEnvelope.update({ where: { digest: column(digest) }, data: { replays: { increment: 1 } } })
+  await tx.openedEnvelope.update({ where: { digest: plainBytes(digest) }, data: { replays: { increment: 1 } } })
 }
 
 /** Destroys the kept plaintexts; the digests stay. Unknown digests and repeated calls change nothing. */
 export async function acknowledgeOpened(tx: Tx, digests: readonly Uint8Array[], now: Date): Promise<number> {
   const { count } = await tx.openedEnvelope.updateMany({
-    where: { digest: { in: digests.map(column) }, acknowledgedAt: null },
+    where: { digest: { in: digests.map(plainBytes) }, acknowledgedAt: null },
     data: { plaintext: null, acknowledgedAt: now },
   })
   return count

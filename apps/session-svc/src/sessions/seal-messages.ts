@@ -16,6 +16,7 @@ import { SecretScope } from '../custody/secret-scope.js'
 import type { Tx } from '../db.js'
 import type { Identity } from '../identity/identity.js'
 import { lockPeer, mayTalk } from '../peers/peers.store.js'
+import { plainBytes } from '../plain-bytes.js'
 import { refuse } from '../refuse.js'
 import { type FetchedBundle, SharedFetches, type BundleSource } from './bundle-source.js'
 import { LiveSession } from './live-session.js'
@@ -32,6 +33,8 @@ type Outcome = ResponseOf<typeof sessionSeal>['items'][number]
 interface Step {
   readonly outcomes: Outcome[]
   readonly rest: readonly Item[]
+  /** How many of the outcomes are new envelopes. */
+  readonly sealed: number
   /** There is a session, but it must not be used any longer. */
   readonly rotating: boolean
 }
@@ -66,7 +69,7 @@ export class SealMessages {
     // Each round seals something or fetches a bundle; another replica can take our turn only so often.
     for (let round = 0; round <= items.length + 2; round++) {
       const step = await this.#queue.run(fleetId, () => this.#sealUnderLock(fleetId, rest, bundle))
-      this.#release(fleetId, step.outcomes)
+      this.#release(fleetId, step)
       outcomes.push(...step.outcomes)
       rest = step.rest
       if (rest.length === 0) return outcomes
@@ -105,7 +108,7 @@ export class SealMessages {
       const fingerprint = custody.fingerprint(item.payload)
       const before = known.get(messageId)
       if (before) {
-        outcomes.push(repeat(before, item, fingerprint))
+        outcomes.push(repeat(before, item, fingerprint, custody.kekId))
         continue
       }
       const now = clock.now()
@@ -119,7 +122,7 @@ export class SealMessages {
         bundle.used = true
         await session?.save(this.#context, tx, this.#store)
         const started = await startSession({ context: this.#context, identity: this.#identity, store: this.#store, tx, scope, peer, bundle: bundle.bytes, previous: session, reason: due })
-        if (!(started instanceof LiveSession)) return { outcomes: [...outcomes, ...items.slice(i).map((left) => ({ ...started, messageId: left.messageId }))], rest: [], rotating: false }
+        if (!(started instanceof LiveSession)) return { outcomes: [...outcomes, ...items.slice(i).map((left) => ({ ...started, messageId: left.messageId }))], rest: [], sealed: fresh.length, rotating: false }
         session = started
       }
       const sealed = this.#encrypt(session, item, now)
@@ -128,14 +131,14 @@ export class SealMessages {
         continue
       }
       const { sid, epoch } = session.row
-      const row = { messageId, fleetId, sid, epoch, class: item.class, envelope: sealed, fingerprint, sealedAt: new Date(now) }
+      const row = { messageId, fleetId, sid, epoch, class: item.class, envelope: sealed, fingerprint, kekId: custody.kekId, sealedAt: new Date(now) }
       fresh.push(row)
       known.set(messageId, row)
-      outcomes.push({ ok: true, messageId, envelope: sealed, epoch })
+      outcomes.push({ ok: true, messageId, envelope: plainBytes(sealed), epoch })
     }
     await insertSealed(tx, fresh)
     await session?.save(this.#context, tx, this.#store)
-    return { outcomes, rest, rotating }
+    return { outcomes, rest, sealed: fresh.length, rotating }
   }
 
   async #activeSession(tx: Tx, scope: SecretScope, fleetId: string): Promise<LiveSession | undefined> {
@@ -173,24 +176,24 @@ export class SealMessages {
   }
 
   /** After the commit: count and tap what leaves. */
-  #release(fleetId: string, outcomes: readonly Outcome[]): void {
+  #release(fleetId: string, { outcomes, sealed }: Step): void {
     const { tap, clock, metrics } = this.#context
+    if (sealed > 0) metrics.messages.inc({ direction: 'out' }, sealed)
     for (const outcome of outcomes) {
       if (!outcome.ok) continue
-      metrics.messages.inc({ direction: 'out' })
       tap.message(clock.now(), 'out', fleetId, () => decodeEnvelope(outcome.envelope))
     }
   }
 }
 
 function all(items: readonly Item[], refusal: Refusal): Step {
-  return { outcomes: items.map(({ messageId }) => ({ ...refusal, messageId })), rest: [], rotating: false }
+  return { outcomes: items.map(({ messageId }) => ({ ...refusal, messageId })), rest: [], sealed: 0, rotating: false }
 }
 
-function repeat(before: SealedEnvelopeRow, item: Item, fingerprint: Uint8Array): Outcome {
+function repeat(before: SealedEnvelopeRow, item: Item, fingerprint: Uint8Array, kekId: string): Outcome {
   const { messageId } = item
-  const same = before.fleetId === item.fleetId && before.class === item.class && equalConstantTime(before.fingerprint, fingerprint)
+  const same = before.fleetId === item.fleetId && before.class === item.class && (before.kekId !== kekId || equalConstantTime(before.fingerprint, fingerprint))
   if (!same) return { ...refuse('Conflict', 'this message id was sealed with another payload, class or peer'), messageId }
   if (before.envelope === null) return { ...refuse('DuplicateMessage', 'sealed long ago; its bytes are no longer kept'), messageId }
-  return { ok: true, messageId, envelope: before.envelope, epoch: before.epoch }
+  return { ok: true, messageId, envelope: plainBytes(before.envelope), epoch: before.epoch }
 }

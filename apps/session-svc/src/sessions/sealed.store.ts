@@ -1,5 +1,6 @@
 /** Sealed envelopes by message id: what makes `seal` safe to retry. */
-import { column, type Tx } from '../db.js'
+import type { Tx } from '../db.js'
+import { plainBytes } from '../plain-bytes.js'
 import type { MessageClass } from './rotation.js'
 
 export interface SealedEnvelopeRow {
@@ -12,6 +13,8 @@ export interface SealedEnvelopeRow {
   readonly envelope: Uint8Array | null
   /** 32 bytes, from `KeyCustody.fingerprint` of the payload. */
   readonly fingerprint: Uint8Array
+  /** Which key the fingerprint was made under: after a change of the key it says nothing. */
+  readonly kekId: string
   readonly sealedAt: Date
 }
 
@@ -23,7 +26,7 @@ export async function findSealed(tx: Tx, messageIds: readonly string[]): Promise
 export async function insertSealed(tx: Tx, rows: readonly SealedEnvelopeRow[]): Promise<void> {
   if (rows.length === 0) return
   await tx.sealedEnvelope.createMany({
-    data: rows.map((row) => ({ ...row, sid: column(row.sid), envelope: row.envelope && column(row.envelope), fingerprint: column(row.fingerprint) })),
+    data: rows.map((row) => ({ ...row, sid: plainBytes(row.sid), envelope: row.envelope && plainBytes(row.envelope), fingerprint: plainBytes(row.fingerprint) })),
   })
 }
 

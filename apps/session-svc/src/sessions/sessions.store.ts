@@ -5,7 +5,8 @@
 import { toHex } from '@tallystick/primitives/bytes'
 import type { SecretBytes } from '@tallystick/secret-bytes/arena'
 import type { Context } from '../context.js'
-import { column, type Tx } from '../db.js'
+import type { Tx } from '../db.js'
+import { plainBytes } from '../plain-bytes.js'
 import { Prisma } from '../gen/client.js'
 
 const TABLE = 'session'
@@ -56,7 +57,7 @@ export class SessionStore {
 
   async bySid(tx: Tx, fleetId: string, sid: Uint8Array): Promise<SessionRow | undefined> {
     const rows = await tx.$queryRaw<SessionRow[]>`
-      SELECT ${COLUMNS} FROM session.session WHERE sid = ${column(sid)} AND fleet_id = ${fleetId} FOR UPDATE`
+      SELECT ${COLUMNS} FROM session.session WHERE sid = ${plainBytes(sid)} AND fleet_id = ${fleetId} FOR UPDATE`
     return rows[0]
   }
 
@@ -77,8 +78,8 @@ export class SessionStore {
     const value = context.custody.sealSecret(state, { table: TABLE, row: toHex(row.sid), version: 1 })
     await tx.session.create({
       data: {
-        ...row, sid: column(row.sid), ephemeralKey: column(row.ephemeralKey), handshake: row.handshake && column(row.handshake),
-        state: column(value.sealed), kekId: value.kekId, version: 1,
+        ...row, sid: plainBytes(row.sid), ephemeralKey: plainBytes(row.ephemeralKey), handshake: row.handshake && plainBytes(row.handshake),
+        state: plainBytes(value.sealed), kekId: value.kekId, version: 1,
       },
     })
   }
@@ -89,16 +90,16 @@ export class SessionStore {
     const value = context.custody.sealSecret(state, { table: TABLE, row: toHex(row.sid), version })
     const written = await tx.$executeRaw`
       UPDATE session.session
-         SET state = ${column(value.sealed)}, kek_id = ${value.kekId}, version = ${version}, handshake = ${row.handshake && column(row.handshake)},
+         SET state = ${plainBytes(value.sealed)}, kek_id = ${value.kekId}, version = ${version}, handshake = ${row.handshake && plainBytes(row.handshake)},
              active = ${row.active}, confirmed = ${row.confirmed}, sent_application = ${row.sentApplication}, sent_control = ${row.sentControl},
              received = ${row.received}, last_used_at = ${row.lastUsedAt}, retired_at = ${row.retiredAt}
-       WHERE sid = ${column(row.sid)} AND version = ${row.version}`
+       WHERE sid = ${plainBytes(row.sid)} AND version = ${row.version}`
     if (written !== 1) throw new StaleSession(row.sid)
   }
 
   /** Makes a session receive-only without touching its state. */
   async retire(tx: Tx, sid: Uint8Array, now: Date): Promise<void> {
-    await tx.session.update({ where: { sid: column(sid) }, data: { active: false, retiredAt: now } })
+    await tx.session.update({ where: { sid: plainBytes(sid) }, data: { active: false, retiredAt: now } })
   }
 
   /** @returns in the arena, owned by the caller */

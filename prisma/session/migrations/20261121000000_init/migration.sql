@@ -113,6 +113,7 @@ CREATE TABLE "sealed_envelope" (
     "class" TEXT NOT NULL,
     "envelope" BYTEA,
     "fingerprint" BYTEA NOT NULL,
+    "kek_id" TEXT NOT NULL,
     "sealed_at" TIMESTAMPTZ(3) NOT NULL,
 
     CONSTRAINT "sealed_envelope_pkey" PRIMARY KEY ("message_id")

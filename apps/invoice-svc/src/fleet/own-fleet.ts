@@ -1,0 +1,45 @@
+/** This fleet's own identity, asked of session-svc and kept for a few seconds. */
+import { sessionFleet } from '@tallystick/contracts/session'
+import { readCertificate, type ReadCertificate } from '@tallystick/wire/certificate'
+import type { Rpc } from '../app.js'
+import { FLEET_CACHE_MS } from '../limits.js'
+import { Refused } from '../refused.js'
+
+export interface FleetIdentity {
+  readonly fleetId: string
+  readonly displayName: string
+  readonly fingerprint: string
+  readonly certificate: Uint8Array
+  readonly fields: ReadCertificate
+}
+
+export class OwnFleet {
+  #known: { identity: FleetIdentity; until: number } | undefined
+
+  constructor(private readonly deps: { rpc: Rpc; clock: { now(): number } }) {}
+
+  /**
+   * @throws Refused NotReady while session-svc has no certificate yet
+   * @throws RpcFault when it cannot be asked
+   */
+  async identity(): Promise<FleetIdentity> {
+    const now = this.deps.clock.now()
+    if (this.#known !== undefined && now < this.#known.until && this.#known.until - now <= FLEET_CACHE_MS) return this.#known.identity
+    const answer = await this.deps.rpc.call(sessionFleet, {})
+    if (!answer.ok) throw new Refused('NotReady', 'This fleet has no certificate yet: its services are still starting.', { retryAfterMs: answer.retryAfterMs ?? 1_000 })
+    const fields = readCertificate(answer.certificate, now)
+    const identity = { fleetId: answer.fleetId, displayName: answer.displayName, fingerprint: answer.fingerprint, certificate: answer.certificate, fields }
+    this.#known = { identity, until: now + FLEET_CACHE_MS }
+    return identity
+  }
+
+  /** The fleet id alone never changes: once known, session-svc need not be there. */
+  async fleetId(): Promise<string> {
+    return this.#known?.identity.fleetId ?? (await this.identity()).fleetId
+  }
+
+  /** As `fleetId`, for the certificate that evidence shows: the newest one seen. */
+  async certificate(): Promise<Uint8Array> {
+    return this.#known?.identity.certificate ?? (await this.identity()).certificate
+  }
+}

@@ -1,0 +1,382 @@
+/**
+ * Everything that goes out to one peer: one loop that holds the peer's lease, keeps one stream, fills its window from
+ * the queue in the database, and settles what comes back. The queue is the truth; what is in flight when a stream or
+ * the process dies is still queued.
+ * @see docs/spec/relay.md §5
+ */
+import type { ErrorCode } from '@tallystick/contracts/codes'
+import { RpcFault } from '@tallystick/nats-rpc/fault'
+import type { Breaker } from '@tallystick/nats-rpc/breaker'
+import type { AllowList } from './allow-list.js'
+import { backoffMs } from './backoff.js'
+import { DialFailure } from './dial-failure.js'
+import { decodeHopReceipt, type Frame } from './frames.js'
+import type { Limits } from './limits.js'
+import type { LinkEnd } from './link.js'
+import type { RelayMetrics } from './metrics.js'
+import { hex } from './octets.js'
+import type { RelayNode } from './node.js'
+import type { OutboundStore } from './outbound.store.js'
+import { openPeerLink, type PeerLink } from './peer-link.js'
+import type { PeersStore } from './peers.store.js'
+import { detached, Wake } from './wake.js'
+import type { WireTap } from './wire-tap.js'
+
+export interface SenderDeps {
+  readonly node: RelayNode
+  readonly limits: Limits
+  readonly allowList: AllowList
+  readonly peers: PeersStore
+  readonly outbound: OutboundStore
+  readonly metrics: RelayMetrics
+  readonly tap: WireTap
+  readonly clock: { now(): number }
+  readonly log: { info(fields: object, text: string): void; warn(fields: object, text: string): void; error(fields: object, text: string): void }
+  /** Names this replica in leases; the same after a restart, so that it takes its own leases back at once. */
+  readonly owner: string
+  readonly random: () => number
+  breakerFor(fleetId: string): Breaker
+  /** Some messages are settled for good. */
+  onSettled(): void
+  /** Best effort: these messages wait, and why. */
+  reportWaiting(items: readonly WaitingReport[]): Promise<void>
+}
+
+export interface WaitingReport {
+  readonly messageId: string
+  readonly code: ErrorCode
+  readonly cause: string
+  readonly attempts: number
+  readonly nextAttemptAt: number
+}
+
+export type BundleAnswer = { ok: true; bundle: Uint8Array<ArrayBuffer> } | { ok: false; code: ErrorCode; message: string; retryAfterMs?: number }
+
+interface InFlight { readonly id: bigint; readonly messageId: string; readonly digest: Uint8Array; readonly size: number; readonly sentAt: number }
+interface Trouble { readonly code: ErrorCode; readonly cause: string }
+
+/** Waiting messages that get a report of their own when a peer is away; the others follow when they are looked at. */
+const REPORTED_WAITING = 256
+
+export class PeerSender {
+  readonly fleetId: string
+  readonly #deps: SenderDeps
+  readonly #breaker: Breaker
+  readonly #wake = new Wake()
+  readonly #inFlight = new Map<number, InFlight>()
+  readonly #bundles = new Map<number, (answer: BundleAnswer) => void>()
+  #answers: { item: InFlight; frame: Frame }[] = []
+  #link: PeerLink | undefined
+  #opening: Promise<PeerLink> | undefined
+  #seq = 0
+  #failures = 0
+  #notBefore = 0
+  #trouble: Trouble | undefined
+  #ended: LinkEnd | undefined
+  #lost: InFlight[] = []
+  /** After a stream died with several envelopes in flight: one at a time, until one arrives, to find the one to blame. */
+  #cautious = false
+  #heardAt = 0
+  #leasedAt = -Infinity
+  #stopped = false
+  #running: Promise<void>
+
+  constructor(deps: SenderDeps, fleetId: string) {
+    this.#deps = deps
+    this.fleetId = fleetId
+    this.#breaker = deps.breakerFor(fleetId)
+    this.#running = detached(() => this.#run())
+  }
+
+  get transport(): 'tcp' | 'quic' | null {
+    return this.#link?.link.open === true ? this.#link.transport : null
+  }
+
+  get trouble(): Trouble | undefined {
+    return this.#trouble
+  }
+
+  wake(): void {
+    this.#wake.wake()
+  }
+
+  /** The peer has just connected to us, or its addresses are new: what made it unreachable is gone. */
+  reachable(): void {
+    this.#failures = 0
+    this.#notBefore = 0
+    if (this.#breaker.state === 'open') this.#breaker.probeNow()
+    this.#wake.wake()
+  }
+
+  /** Connect once, with nothing to send: a peer that waits for us learns that we are here. Failures stay silent. */
+  async announce(): Promise<void> {
+    if (this.#deps.allowList.fleet(this.fleetId)?.state !== 'allowed') return
+    try {
+      await detached(() => this.#open())
+    } catch (error) {
+      this.#deps.log.info({ peer: this.fleetId, code: codeOf(error), reason: causeOf(error) }, 'peer not reached')
+    }
+  }
+
+  async requestBundle(): Promise<BundleAnswer> {
+    let peer: PeerLink
+    try {
+      peer = await detached(() => this.#open())
+    } catch (error) {
+      await this.#failed(codeOf(error), causeOf(error), retryOf(error))
+      return { ok: false, code: codeOf(error), message: causeOf(error), retryAfterMs: Math.max(0, Math.ceil(this.#notBefore - performance.now())) }
+    }
+    const seq = this.#nextSeq()
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => answer({ ok: false, code: 'Network', message: 'the peer did not answer in time', retryAfterMs: this.#deps.limits.backoffFirstMs }), this.#deps.limits.bundleTimeoutMs)
+      const answer = (result: BundleAnswer): void => {
+        clearTimeout(timer)
+        this.#bundles.delete(seq)
+        resolve(result)
+      }
+      this.#bundles.set(seq, answer)
+      peer.link.send({ t: 'bundle-request', seq }).catch((error: unknown) => answer({ ok: false, code: 'Network', message: causeOf(error), retryAfterMs: this.#deps.limits.backoffFirstMs }))
+    })
+  }
+
+  /** Wait for receipts of what is in flight, at most `graceMs`, then end. */
+  async stop(graceMs: number): Promise<void> {
+    this.#stopped = true
+    this.#wake.wake()
+    const deadline = performance.now() + graceMs
+    while (this.#inFlight.size > 0 && this.#link?.link.open === true && performance.now() < deadline) await this.#wake.wait(50)
+    await this.#running
+    await this.#settle()
+    this.#link?.link.finish()
+    this.#breaker.shutdown()
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#stopped) {
+      try {
+        await this.#cycle()
+      } catch (err) {
+        this.#deps.log.error({ err, peer: this.fleetId }, 'sending is held up')
+        await this.#wake.wait(this.#deps.limits.pollMs)
+      }
+    }
+  }
+
+  async #cycle(): Promise<void> {
+    const { limits, outbound, allowList } = this.#deps
+    await this.#settle()
+    await this.#afterEnd()
+    if (allowList.fleet(this.fleetId)?.state !== 'allowed') return this.#wake.wait()
+    const dueIn = await outbound.dueInMs(this.fleetId)
+    if (this.#inFlight.size === 0 && dueIn !== 0) return this.#wake.wait(dueIn)
+    const pause = this.#notBefore - performance.now()
+    if (pause > 0 && this.#link === undefined) {
+      await this.#reportWaiting()
+      return this.#wake.wait(pause)
+    }
+    if (!(await this.#lease())) return this.#wake.wait(limits.leaseMs / 2)
+    let peer: PeerLink
+    try {
+      peer = await this.#open()
+    } catch (error) {
+      return this.#failed(codeOf(error), causeOf(error), retryOf(error))
+    }
+    if (await this.#fill(peer)) return
+    const quietFor = performance.now() - this.#heardAt
+    if (this.#inFlight.size > 0 && quietFor > limits.receiptTimeoutMs) return peer.link.close('ReadTimeout', 'no receipt in time')
+    await this.#wake.wait(this.#inFlight.size > 0 ? Math.min(limits.leaseMs / 3, Math.max(1, limits.receiptTimeoutMs - quietFor)) : limits.pollMs)
+  }
+
+  /** @returns whether anything was sent: then there may be more */
+  async #fill(peer: PeerLink): Promise<boolean> {
+    const { limits, outbound, tap, clock } = this.#deps
+    const held = [...this.#inFlight.values()]
+    const bytes = held.length === 0 ? Math.max(peer.window.bytes, limits.frameBodyBytes) : peer.window.bytes - held.reduce((sum, item) => sum + item.size, 0)
+    const frames = (this.#cautious ? 1 : peer.window.frames) - held.length
+    if (frames <= 0 || bytes <= 0) return false
+    const due = await outbound.due(this.fleetId, held.map((item) => item.id), { frames, bytes })
+    if (held.length === 0) this.#heardAt = performance.now()
+    for (const item of due) {
+      if (!peer.link.open) return true
+      const seq = this.#nextSeq()
+      this.#inFlight.set(seq, { id: item.id, messageId: item.messageId, digest: item.digest, size: item.envelope.length, sentAt: performance.now() })
+      tap.record('out', this.fleetId, item.digest, clock.now())
+      try {
+        await peer.link.send({ t: 'envelope', seq }, item.envelope)
+      } catch (error) {
+        peer.link.close('Network', causeOf(error))
+        return true
+      }
+    }
+    return due.length > 0
+  }
+
+  #frame(frame: Frame): void {
+    const { header } = frame
+    this.#heardAt = performance.now()
+    if (header.t === 'receipt' || header.t === 'refusal') {
+      const item = this.#inFlight.get(header.seq)
+      if (item !== undefined) {
+        this.#inFlight.delete(header.seq)
+        this.#answers.push({ item, frame })
+        return this.#wake.wake()
+      }
+      if (header.t === 'refusal') {
+        return this.#bundles.get(header.seq)?.({ ok: false, code: header.code, message: `the peer gives no bundle: ${header.code}`, ...(header.retryAfterMs === null ? {} : { retryAfterMs: header.retryAfterMs }) })
+      }
+      return
+    }
+    if (header.t === 'bundle') return this.#bundles.get(header.seq)?.({ ok: true, bundle: frame.body })
+    this.#link?.link.close('Serialization', `unexpected frame: ${header.t}`)
+  }
+
+  async #settle(): Promise<void> {
+    const answers = this.#answers
+    if (answers.length === 0) return
+    this.#answers = []
+    const { outbound, clock, metrics, limits, random } = this.#deps
+    const stored: { id: bigint; receipt: Uint8Array<ArrayBuffer>; at: number }[] = []
+    try {
+      for (const { item, frame } of answers) {
+        if (frame.header.t === 'receipt' && isReceiptFor(frame.body, item.digest)) {
+          metrics.hopSeconds.observe((performance.now() - item.sentAt) / 1000)
+          metrics.envelopes.inc({ direction: 'out', outcome: frame.header.status })
+          stored.push({ id: item.id, receipt: frame.body, at: clock.now() })
+          continue
+        }
+        metrics.envelopes.inc({ direction: 'out', outcome: 'refused' })
+        const code = frame.header.t === 'refusal' ? frame.header.code : 'Serialization'
+        if (frame.header.t === 'refusal' && frame.header.retryAfterMs === null) {
+          await outbound.settleRefused(item.id, code, `the peer's relay refused the envelope: ${code}`, clock.now())
+          continue
+        }
+        const asked = frame.header.t === 'refusal' ? frame.header.retryAfterMs! : limits.backoffMaxMs
+        const delay = Math.max(backoffMs(1, limits.backoffFirstMs, limits.backoffMaxMs, random()), Math.min(asked, 3_600_000))
+        await this.#postpone(item, code, frame.header.t === 'refusal' ? `the peer's relay asks to wait: ${code}` : 'the peer\'s relay sent a receipt for other bytes', delay)
+      }
+      await outbound.settleStored(stored)
+    } catch (err) {
+      // Nothing is lost: what is not settled is sent again, and the receiver answers a duplicate with the same receipt.
+      this.#deps.log.error({ err, peer: this.fleetId, count: answers.length }, 'receipts not stored')
+      throw err
+    }
+    if (stored.length > 0) {
+      this.#cautious = false
+      await this.#reached()
+    }
+    this.#deps.onSettled()
+  }
+
+  async #postpone(item: InFlight, code: ErrorCode, cause: string, delayMs: number): Promise<void> {
+    const row = await this.#deps.outbound.postpone(item.id, code, cause, delayMs)
+    if (row !== undefined) void this.#deps.reportWaiting([{ messageId: row.messageId, code, cause, attempts: row.attempts, nextAttemptAt: Math.round(this.#deps.clock.now() + delayMs) }])
+  }
+
+  /** The stream has ended. With envelopes in flight that is a failure; an idle close is not. */
+  async #afterEnd(): Promise<void> {
+    const end = this.#ended
+    if (end === undefined) return
+    const lost = this.#lost
+    this.#ended = undefined
+    this.#lost = []
+    if (lost.length === 0) return
+    const cause = end.byPeer ? `the connection to the peer broke: ${end.reason}` : `this relay closed the connection: ${end.reason}`
+    const blameable = end.byPeer && (end.code === 'QuotaExceeded' || end.code === 'Serialization')
+    if (blameable && lost.length === 1) {
+      const row = lost[0]!
+      await this.#postpone(row, end.code ?? 'Network', cause, backoffMs(this.#failures + 3, this.#deps.limits.backoffFirstMs, this.#deps.limits.backoffMaxMs, this.#deps.random()))
+    }
+    this.#cautious = lost.length > 1
+    await this.#failed(end.code ?? 'Network', cause, end.retryAfterMs ?? undefined)
+  }
+
+  async #open(): Promise<PeerLink> {
+    if (this.#link?.link.open === true) return this.#link
+    const peer = this.#deps.allowList.fleet(this.fleetId)
+    if (peer?.state !== 'allowed') throw new DialFailure('UnauthorizedPeer', 'the peer is not on the allow-list')
+    this.#opening ??= openPeerLink({ node: this.#deps.node, limits: this.#deps.limits, breaker: this.#breaker }, peer, (frame) => this.#frame(frame)).finally(() => { this.#opening = undefined })
+    const opened = await this.#opening
+    if (this.#link !== opened) {
+      this.#link = opened
+      void opened.link.closed.then((end) => this.#onEnd(opened, end))
+      await this.#reached()
+    }
+    return opened
+  }
+
+  #onEnd(link: PeerLink, end: LinkEnd): void {
+    if (this.#link !== link) return
+    this.#link = undefined
+    this.#ended = end
+    this.#lost.push(...this.#inFlight.values())
+    this.#inFlight.clear()
+    for (const answer of [...this.#bundles.values()]) answer({ ok: false, code: 'Network', message: `the connection to the peer broke: ${end.reason}`, retryAfterMs: this.#deps.limits.backoffFirstMs })
+    this.#wake.wake()
+  }
+
+  async #reached(): Promise<void> {
+    this.#failures = 0
+    this.#notBefore = 0
+    this.#trouble = undefined
+    await this.#deps.peers.noteReached(this.fleetId)
+  }
+
+  async #failed(code: ErrorCode, cause: string, retryAfterMs?: number): Promise<void> {
+    const { limits, random, clock, peers, log } = this.#deps
+    this.#failures += 1
+    // An open circuit says nothing new: the cause is what opened it.
+    if (code !== 'CircuitBreakerOpen' || this.#trouble === undefined) this.#trouble = { code, cause: cause.slice(0, 300) }
+    const probeIn = this.#breaker.nextProbeAt === undefined ? 0 : this.#breaker.nextProbeAt - Date.now()
+    const delay = Math.max(backoffMs(this.#failures, limits.backoffFirstMs, limits.backoffMaxMs, random()), retryAfterMs ?? 0, probeIn)
+    this.#notBefore = performance.now() + delay
+    log.info({ peer: this.fleetId, code: this.#trouble.code, reason: this.#trouble.cause, attempts: this.#failures, retryAfterMs: delay }, 'peer not reached')
+    await peers.noteFailure(this.fleetId, { ...this.#trouble, failures: this.#failures, nextAttemptAt: new Date(clock.now() + delay) })
+    await this.#reportWaiting()
+  }
+
+  async #reportWaiting(): Promise<void> {
+    const { clock, outbound, reportWaiting } = this.#deps
+    const trouble = this.#trouble
+    if (trouble === undefined) return
+    const nextAttemptAt = Math.round(clock.now() + Math.max(0, this.#notBefore - performance.now()))
+    const waiting = await outbound.waiting(this.fleetId, REPORTED_WAITING)
+    // Not awaited: invoice-svc being slow must not delay the next attempt.
+    if (waiting.length > 0) void reportWaiting(waiting.map((item) => ({ ...item, ...trouble, attempts: Math.max(item.attempts, this.#failures), nextAttemptAt })))
+  }
+
+  async #lease(): Promise<boolean> {
+    const { limits, peers, owner } = this.#deps
+    if (performance.now() - this.#leasedAt < limits.leaseMs / 3) return true
+    const at = performance.now()
+    if (!(await peers.lease(this.fleetId, owner, limits.leaseMs))) return false
+    this.#leasedAt = at
+    return true
+  }
+
+  #nextSeq(): number {
+    this.#seq = (this.#seq + 1) >>> 0
+    return this.#seq
+  }
+}
+
+function isReceiptFor(receipt: Uint8Array, digest: Uint8Array): boolean {
+  try {
+    return hex(decodeHopReceipt(receipt).digest) === hex(digest)
+  } catch (error) {
+    if (error instanceof Error) return false
+    throw error
+  }
+}
+
+function codeOf(error: unknown): ErrorCode {
+  return error instanceof DialFailure || error instanceof RpcFault ? error.code : 'Network'
+}
+
+function causeOf(error: unknown): string {
+  if (error instanceof RpcFault && error.code === 'CircuitBreakerOpen') return 'the peer could not be reached several times; the next attempt is a single probe'
+  return error instanceof Error ? error.message : String(error)
+}
+
+function retryOf(error: unknown): number | undefined {
+  return error instanceof DialFailure || error instanceof RpcFault ? error.retryAfterMs : undefined
+}

@@ -1,0 +1,151 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { toHex } from '@tallystick/primitives/bytes'
+import { sha256 } from '@tallystick/primitives/hash'
+import { encode } from '@tallystick/wire/cbor'
+import { logOrigin } from '@tallystick/wire/certificate'
+import { assembleStatement, encodeStatementPayload, type StatementFields } from '@tallystick/wire/document'
+import { encodeReceipt, encodeVerdict } from '@tallystick/wire/messages'
+import { contentCommitment, contentDigest } from '@tallystick/wire/payload'
+import { DAY, NOW, testFleet, type TestFleet, testKey } from '../../wire/test/fixtures.js'
+import { signCheckpoint } from './checkpoint.js'
+import { buildEvidence, type EvidenceLogEntry } from './evidence.js'
+import { verifyEvidence } from './evidence-verify.js'
+import { encodeVkey, verifierKey } from './note.js'
+import { append, EMPTY_FRONTIER, frontierRoot, inclusionRanges, leafHash, rangeHash } from './tree.js'
+
+const [acme, globex, mallory] = [testFleet('acme'), testFleet('globex'), testFleet('mallory')]
+const documentId = '0190a1b2-0000-7000-8000-000000000001'
+const messageId = '0190a1b2-0000-7000-8000-000000000002'
+const body = encode({ invoice: 'F-1', total: '119.00' })
+const digest = contentDigest(body)
+
+function statement(fleet: TestFleet, to: TestFleet, change: Partial<StatementFields>): Uint8Array {
+  const payload = encodeStatementPayload({ kind: 'invoice', documentId, contentDigest: digest, signer: fleet.fleetId, audience: to.fleetId, issuedAt: NOW, expiresAt: NOW + DAY, nonce: sha256(), ...change })
+  return assembleStatement(payload, fleet.root.sign(payload))
+}
+
+const verdictBody = encodeVerdict({ documentId, contentDigest: digest, verdict: 'accepted', at: NOW + 5_000 })
+const receiptBody = encodeReceipt({ items: [{ messageId, contentDigest: digest, status: 'stored', at: NOW + 1_000 }] })
+
+/** A log of 11 leaves, two of which are about the document and its verdict. */
+function log(fleet: TestFleet, peer: TestFleet, types: [string, string]): { vkey: string; entries: EvidenceLogEntry[] } {
+  const salts = [sha256(fleet.certificate), sha256(peer.certificate)] as const
+  const event = (type: string, kind: string, salt: Uint8Array, of: Uint8Array) =>
+    encode({ eventId: messageId, stream: 'sharing', type, at: NOW, actor: fleet.fleetId, body: { peer: peer.fleetId, messageId, kind, commitment: toHex(contentCommitment(salt, of)) } })
+  const leaves = Array.from({ length: 11 }, (_, i) => encode({ i }))
+  leaves[3] = event(types[0], 'invoice', salts[0], digest)
+  leaves[8] = event(types[1], 'verdict', salts[1], contentDigest(verdictBody))
+  const hashes = leaves.map(leafHash)
+  const root = frontierRoot(append(EMPTY_FRONTIER, hashes).frontier)
+  const nodeOf = ({ level, index }: { level: number; index: number }) => frontierRoot(append(EMPTY_FRONTIER, hashes.slice(index * 2 ** level, (index + 1) * 2 ** level)).frontier)
+  const key = verifierKey(logOrigin(fleet.fleetId), fleet.log.publicKey)
+  const note = signCheckpoint({ origin: key.name, size: 11, root, extensions: [] }, key, fleet.log.sign)
+  const entry = (index: number, salt: Uint8Array) => ({ leaf: leaves[index]!, index, size: 11, proof: inclusionRanges(index, 11).map((range) => rangeHash(range, nodeOf)), note, salt })
+  return { vkey: encodeVkey(key), entries: [entry(3, salts[0]), entry(8, salts[1])] }
+}
+
+const parts = {
+  kind: 'invoice' as const, documentId, body,
+  statement: statement(acme, globex, {}),
+  senderCertificate: acme.certificate, recipientCertificate: globex.certificate,
+  receipt: { messageId, body: receiptBody },
+  verdict: { body: verdictBody, statement: statement(globex, acme, { kind: 'verdict', contentDigest: contentDigest(verdictBody), issuedAt: NOW + 5_000, expiresAt: NOW + DAY }) },
+  senderLog: log(acme, globex, ['MessageSent', 'MessageReceived']),
+  recipientLog: log(globex, acme, ['MessageReceived', 'MessageSent']),
+}
+type Json = { [key: string]: Json } & Json[] & string & number
+const file = (change: Partial<typeof parts> = {}): Json => JSON.parse(JSON.stringify(buildEvidence({ ...parts, ...change }, contentDigest((change.body as Uint8Array) ?? body)))) as Json
+const failed = (json: unknown): string[] => verifyEvidence(json).checks.filter((check) => !check.ok).map((check) => check.name)
+
+describe('evidence file', () => {
+  it('a complete one verifies, names every check and says what it proves', () => {
+    const result = verifyEvidence(file())
+    expect(result.checks.filter((check) => !check.ok)).toEqual([])
+    expect(result).toMatchObject({ ok: true, missing: [], summary: { kind: 'invoice', documentId, sender: { fleetId: acme.fleetId }, recipient: { displayName: 'globex GmbH' }, verdict: { verdict: 'accepted' } } })
+    expect(result.checks.map((check) => check.name)).toEqual([
+      'format', 'document.digest', 'document.form', 'sender.certificate', 'recipient.certificate', 'document.statement', 'receipt', 'verdict.body', 'verdict.statement',
+      ...['sender', 'recipient'].flatMap((side) => [`${side}.log.key`, ...[0, 1].flatMap((i) => ['commitment', 'checkpoint', 'inclusion'].map((check) => `${side}.log[${i}].${check}`))]),
+    ])
+  })
+
+  it('a partial one verifies and says what is missing', () => {
+    const { receipt: _r, verdict: _v, senderLog: _s, recipientLog: _l, ...least } = parts
+    const result = verifyEvidence(JSON.parse(JSON.stringify(buildEvidence(least, digest))))
+    expect(result).toMatchObject({ ok: true, missing: ['receipt', 'verdict', 'sender.log', 'recipient.log'] })
+  })
+
+  it.each<[string, (json: Json) => void, string[]]>([
+    ['digest', (j) => { j.document!.contentDigest = 'ab'.repeat(32) as Json }, ['document.digest']],
+    ['statement', (j) => { j.document!.statement = file({ statement: statement(mallory, globex, {}) }).document!.statement! }, ['document.statement']],
+    ['kind', (j) => { j.document!.kind = 'quote' as Json }, ['document.statement']],
+    ['document id', (j) => { j.document!.documentId = messageId as Json }, ['document.statement', 'verdict.body', 'verdict.statement']],
+    ['sender certificate', (j) => { j.sender!.certificate = file({ senderCertificate: mallory.certificate }).sender!.certificate! }, ['document.statement', 'sender.log.key']],
+    ['recipient certificate', (j) => { j.recipient!.certificate = file({ recipientCertificate: mallory.certificate }).recipient!.certificate! }, ['document.statement', 'verdict.statement', 'recipient.log.key']],
+    ['receipt', (j) => { j.receipt!.messageId = documentId as Json }, ['receipt']],
+    ['log key', (j) => { j.sender!.log!.vkey = j.recipient!.log!.vkey! }, ['sender.log.key']],
+    ['salt', (j) => { j.sender!.log!.entries![0]!.salt = '00'.repeat(32) as Json }, ['sender.log[0].commitment']],
+    ['index', (j) => { j.sender!.log!.entries![0]!.index = 4 as Json }, ['sender.log[0].inclusion']],
+    ['size', (j) => { j.recipient!.log!.entries![1]!.size = 12 as Json }, ['recipient.log[1].checkpoint']],
+    ['proof', (j) => { j.recipient!.log!.entries![1]!.proof![0] = 'ab'.repeat(32) as Json }, ['recipient.log[1].inclusion']],
+    ['note', (j) => { j.recipient!.log!.entries![0]!.note = j.sender!.log!.entries![0]!.note! }, ['recipient.log[0].checkpoint']],
+    ['leaf of the other entry', (j) => { j.sender!.log!.entries![0]!.leaf = j.sender!.log!.entries![1]!.leaf! }, ['sender.log[0].commitment', 'sender.log[0].inclusion']],
+    ['format', (j) => { j.format = 'tallystick-evidence/v9' as Json }, ['format']],
+    ['unknown field', (j) => { j.note = 'trust me' as Json }, ['format']],
+  ])('must fail: another %s', (_name, change, names) => {
+    const json = file()
+    change(json)
+    expect(failed(json)).toEqual(expect.arrayContaining(names))
+    expect(verifyEvidence(json).ok).toBe(false)
+    if (names[0] !== 'format') expect(failed(json).length).toBeLessThanOrEqual(Math.max(names.length + 4, 6))
+  })
+
+  it('must fail: another body, verdict, direction; a verdict before the document; a fork', () => {
+    expect(failed(file({ body: encode({ total: '1.00' }) }))).toEqual(expect.arrayContaining(['document.statement', 'sender.log[0].commitment']))
+    const paid = encodeVerdict({ documentId, contentDigest: digest, verdict: 'paid', at: NOW })
+    expect(failed(file({ verdict: { ...parts.verdict, body: paid } }))).toEqual(expect.arrayContaining(['verdict.statement', 'sender.log[1].commitment']))
+    expect(failed(file({ senderLog: log(acme, globex, ['MessageReceived', 'MessageSent']) }))).toEqual(['sender.log[0].commitment', 'sender.log[1].commitment'])
+    expect(failed(file({ verdict: { body: verdictBody, statement: statement(globex, acme, { kind: 'verdict', contentDigest: contentDigest(verdictBody), issuedAt: NOW - DAY / 2 }) } }))).toContain('verdict.statement')
+    expect(failed(file({ statement: statement(acme, mallory, {}) }))).toContain('document.statement')
+    const key = verifierKey(logOrigin(acme.fleetId), acme.log.publicKey)
+    const forked = signCheckpoint({ origin: key.name, size: 11, root: sha256(), extensions: [] }, key, acme.log.sign)
+    const [first, second] = parts.senderLog.entries
+    expect(failed(file({ senderLog: { ...parts.senderLog, entries: [first!, { ...second!, note: forked }] } }))).toEqual(['sender.log[1].checkpoint'])
+  })
+
+  // The receipt is the one part that nobody has signed; its times are the session's word only.
+  it('must fail: any changed character of any value, the unsigned receipt apart', () => {
+    const paths: { at: (json: Json) => [Json, string] }[] = []
+    const walk = (value: Json, path: string[]) => {
+      if (typeof value === 'object') for (const key of Object.keys(value)) walk(value[key]!, [...path, key])
+      else paths.push({ at: (json) => [path.slice(0, -1).reduce((node, key) => node[key]!, json), path.at(-1)!] })
+    }
+    walk(file({ receipt: undefined as never }), [])
+    fc.assert(fc.property(fc.constantFrom(...paths), fc.nat(), ({ at }, seed) => {
+      const json = file()
+      const [holder, key] = at(json)
+      const value = holder[key]! as unknown
+      if (typeof value === 'number') holder[key] = (value + 1 + (seed % 5)) as Json
+      else {
+        const text = value as string
+        const i = seed % text.length
+        holder[key] = (text.slice(0, i) + (text[i] === 'a' ? 'b' : 'a') + text.slice(i + 1)) as Json
+      }
+      expect(verifyEvidence(json).ok).toBe(false)
+    }), { numRuns: 600 })
+  })
+
+  it('never throws on anything that JSON can hold', () => {
+    fc.assert(fc.property(fc.jsonValue(), (json) => {
+      expect(verifyEvidence(json).ok).toBe(false)
+    }), { numRuns: 300 })
+    for (const odd of [null, undefined, [], '', 0, { format: 'tallystick-evidence/v1' }, { ...file(), sender: null }]) expect(failed(odd)).toEqual(['format'])
+  })
+
+  it('a log key that the certificate does not name proves nothing', () => {
+    const own = testKey('mallory/own-log')
+    const key = verifierKey(logOrigin(acme.fleetId), own.publicKey)
+    const entries = parts.senderLog.entries.map((entry) => ({ ...entry, note: signCheckpoint({ origin: key.name, size: 11, root: sha256(), extensions: [] }, key, own.sign) }))
+    expect(failed(file({ senderLog: { vkey: encodeVkey(key), entries } }))).toEqual(['sender.log.key'])
+  })
+})

@@ -1,0 +1,105 @@
+/**
+ * The evidence file: what two fleets exchanged about one document, as JSON that anybody can check offline, with
+ * nothing but the file. `buildEvidence` writes it, `verifyEvidence` reads it; neither trusts the other.
+ * @see docs/spec/evidence.md
+ */
+import { fromBase64Url, fromHex, toBase64Url, toHex } from '@tallystick/primitives/bytes'
+import { ProtocolError } from '@tallystick/primitives/errors'
+import type { DocumentKind } from '@tallystick/wire/document'
+import { DOCUMENT_KINDS } from '@tallystick/wire/document'
+import { bytes, fixedBytes, integer, list, oneOf, optional, record, type Shape, text, uuid, type ValueOf } from '@tallystick/wire/shape'
+
+export const EVIDENCE_FORMAT = 'tallystick-evidence/v1'
+/** Longest file, characters: a document of 4 MiB in base64url and room for the proofs. */
+export const EVIDENCE_MAX_CHARS = 8 * 1024 * 1024
+
+/** One leaf of an audit log, its path to a signed checkpoint, and the salt that opens its commitment. */
+export interface EvidenceLogEntry {
+  readonly leaf: Uint8Array
+  readonly index: number
+  /** Size of the tree that `note` is the checkpoint of. */
+  readonly size: number
+  readonly proof: readonly Uint8Array[]
+  readonly note: string
+  readonly salt: Uint8Array
+}
+
+/** The parts in binary form, as invoice-svc holds them. */
+export interface EvidenceParts {
+  readonly kind: Exclude<DocumentKind, 'verdict'>
+  readonly documentId: string
+  /** The frozen bytes that were signed and sent. */
+  readonly body: Uint8Array
+  /** Statement over `body` for the recipient, by the sender. */
+  readonly statement: Uint8Array
+  readonly senderCertificate: Uint8Array
+  readonly recipientCertificate: Uint8Array
+  /** Body of the recipient's delivery receipt. */
+  readonly receipt?: { readonly messageId: string; readonly body: Uint8Array }
+  readonly verdict?: { readonly body: Uint8Array; readonly statement: Uint8Array }
+  readonly senderLog?: { readonly vkey: string; readonly entries: readonly EvidenceLogEntry[] }
+  readonly recipientLog?: { readonly vkey: string; readonly entries: readonly EvidenceLogEntry[] }
+}
+
+/** Text to bytes, then the shape of the bytes: in the file, bytes are base64url and digests hex. */
+function base64url(shape: Shape<Uint8Array>): Shape<Uint8Array> {
+  return (value, path) => shape(typeof value === 'string' ? fromBase64Url(value) : value, path)
+}
+function hex(shape: Shape<Uint8Array>): Shape<Uint8Array> {
+  return (value, path) => {
+    if (typeof value !== 'string' || value !== value.toLowerCase()) throw new ProtocolError('Serialization', `${path}: not lower-case hex`)
+    return shape(fromHex(value), path)
+  }
+}
+
+const hash = hex(fixedBytes(32))
+const logShape = record({
+  vkey: text(400),
+  entries: list(record({ leaf: base64url(bytes(4096)), index: integer(0), size: integer(1), proof: list(hash, 0, 63), note: text(8192), salt: hash }), 1, 16),
+})
+const fileShape = record({
+  format: oneOf(EVIDENCE_FORMAT),
+  document: record({
+    kind: oneOf(...DOCUMENT_KINDS.filter((kind) => kind !== 'verdict')),
+    documentId: uuid,
+    contentDigest: hash,
+    body: base64url(bytes(4 * 1024 * 1024)),
+    statement: base64url(bytes(2048)),
+  }),
+  sender: record({ certificate: base64url(bytes(4096)), log: optional(logShape) }),
+  recipient: record({ certificate: base64url(bytes(4096)), log: optional(logShape) }),
+  receipt: optional(record({ messageId: uuid, body: base64url(bytes(65_536)) })),
+  verdict: optional(record({ body: base64url(bytes(16_384)), statement: base64url(bytes(2048)) })),
+})
+
+/** The file's parts after its form has been checked; nothing of it is verified yet. */
+export type EvidenceFile = ValueOf<typeof fileShape>
+
+/**
+ * The evidence file as an object for JSON.stringify.
+ * @param contentDigest of `parts.body`, 32 bytes
+ */
+export function buildEvidence(parts: EvidenceParts, contentDigest: Uint8Array): Record<string, unknown> {
+  const log = (given: EvidenceParts['senderLog']) =>
+    given === undefined || given.entries.length === 0
+      ? {}
+      : {
+          log: {
+            vkey: given.vkey,
+            entries: given.entries.map((entry) => ({ leaf: toBase64Url(entry.leaf), index: entry.index, size: entry.size, proof: entry.proof.map(toHex), note: entry.note, salt: toHex(entry.salt) })),
+          },
+        }
+  return {
+    format: EVIDENCE_FORMAT,
+    document: { kind: parts.kind, documentId: parts.documentId, contentDigest: toHex(contentDigest), body: toBase64Url(parts.body), statement: toBase64Url(parts.statement) },
+    sender: { certificate: toBase64Url(parts.senderCertificate), ...log(parts.senderLog) },
+    recipient: { certificate: toBase64Url(parts.recipientCertificate), ...log(parts.recipientLog) },
+    ...(parts.receipt === undefined ? {} : { receipt: { messageId: parts.receipt.messageId, body: toBase64Url(parts.receipt.body) } }),
+    ...(parts.verdict === undefined ? {} : { verdict: { body: toBase64Url(parts.verdict.body), statement: toBase64Url(parts.verdict.statement) } }),
+  }
+}
+
+/** Check the form of an evidence file. @throws ProtocolError Serialization that names the field */
+export function readEvidence(json: unknown): EvidenceFile {
+  return fileShape(json, 'evidence')
+}
