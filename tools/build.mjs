@@ -7,20 +7,13 @@ import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
+import { onNode24 } from './process/node24.mjs'
 
 const ROOT = path.resolve(import.meta.dirname, '..')
 const STAMPS = path.join(ROOT, '.cache', 'prisma-generate.json')
 const quiet = process.argv.includes('--quiet')
 
-if (Number(process.versions.node.split('.')[0]) < 24) {
-  // Called outside an npm script: Node 24 is among the installed packages.
-  const node = path.join(ROOT, 'node_modules', '.bin', 'node')
-  if (!existsSync(node)) fail('Node 24 is needed: run `npm ci` first')
-  const child = spawn(node, process.argv.slice(1), { stdio: 'inherit' })
-  child.once('exit', (code) => process.exit(code ?? 1))
-} else {
-  await main()
-}
+if (onNode24()) await main()
 
 async function main() {
   const started = Date.now()

@@ -8,7 +8,6 @@ import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
 import { endProcess, identityOf, startChild, type Child } from '../process/child.ts'
 import { lastLines } from '../process/log-tail.ts'
-import { freePort, returnPort } from '../process/ports.ts'
 import { postgresHome, serverAccount, type Account } from './binaries.ts'
 
 export interface EmbeddedPostgres {
@@ -16,8 +15,8 @@ export interface EmbeddedPostgres {
   readonly adminUrl: string
   readonly port: number
   readonly pid: number
-  /** Resolves when the server has ended, whoever ended it. */
-  readonly exited: Promise<unknown>
+  readonly child: Child
+  /** Fast shutdown: open connections are cut. */
   stop(): Promise<void>
 }
 
@@ -27,7 +26,8 @@ export interface EmbeddedOptions {
   /** Where the superuser's password is kept (mode 0400). */
   passwordFile: string
   logFile: string
-  port?: number
+  /** Free, see `freePort`. */
+  port: number
   /** false: no fsync, for tests whose data dies with them. */
   durable: boolean
 }
@@ -45,7 +45,7 @@ export async function startEmbeddedPostgres(options: EmbeddedOptions): Promise<E
   const password = readFileSync(options.passwordFile, 'utf8').trim()
   await endLeftover(dataDir)
 
-  const port = await freePort(options.port)
+  const { port } = options
   const settings = [...SETTINGS, ...(options.durable ? [] : NOT_DURABLE)].flatMap((setting) => ['-c', setting])
   const child = await startChild({
     command: path.join(home, 'bin', 'postgres'),
@@ -61,17 +61,15 @@ export async function startEmbeddedPostgres(options: EmbeddedOptions): Promise<E
     await untilReady(adminUrl, child, options.logFile)
   } catch (error) {
     await child.end('SIGINT')
-    returnPort(port)
     throw error
   }
   return {
     adminUrl,
     port,
     pid: child.pid,
-    exited: child.exited,
+    child,
     async stop() {
       if (child.running) await child.end('SIGINT', 30_000)
-      returnPort(port)
     },
   }
 }

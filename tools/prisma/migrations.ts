@@ -22,6 +22,9 @@ export function migrationsOf(short: Short): Migration[] {
     .sort((a, b) => (a.name < b.name ? -1 : 1))
 }
 
+/** The database and this checkout contradict each other; nothing was changed. */
+export class DriftError extends Error {}
+
 interface Applied {
   migration_name: string
   checksum: string
@@ -32,7 +35,7 @@ interface Applied {
 /**
  * @param owner connected as the fleet's owner
  * @returns names that are still to be applied
- * @throws when the database and this checkout contradict each other
+ * @throws DriftError
  */
 export async function pendingMigrations(owner: pg.ClientBase, short: Short): Promise<string[]> {
   const wanted = migrationsOf(short)
@@ -41,12 +44,12 @@ export async function pendingMigrations(owner: pg.ClientBase, short: Short): Pro
   const { rows } = await owner.query<Applied>(`SELECT migration_name, checksum, finished_at, rolled_back_at FROM ${pg.escapeIdentifier(short)}._prisma_migrations WHERE rolled_back_at IS NULL`)
   const applied = new Map(rows.map((row) => [row.migration_name, row]))
   for (const row of rows) {
-    if (row.finished_at === null) throw new Error(`schema "${short}": migration ${row.migration_name} began and never finished. See the server's log; then prisma migrate resolve.`)
-    if (!wanted.some((migration) => migration.name === row.migration_name)) throw new Error(`schema "${short}": migration ${row.migration_name} is applied but not in this version of Tallystick. The database belongs to a newer version.`)
+    if (row.finished_at === null) throw new DriftError(`schema "${short}": migration ${row.migration_name} began and never finished. See the server's log; then prisma migrate resolve.`)
+    if (!wanted.some((migration) => migration.name === row.migration_name)) throw new DriftError(`schema "${short}": migration ${row.migration_name} is applied but not in this version of Tallystick. The database belongs to a newer version.`)
   }
   for (const migration of wanted) {
     const row = applied.get(migration.name)
-    if (row !== undefined && row.checksum !== migration.checksum) throw new Error(`schema "${short}": migration ${migration.name} was changed after it had been applied (database ${row.checksum.slice(0, 12)}, file ${migration.checksum.slice(0, 12)}). Restore the file and add a new migration.`)
+    if (row !== undefined && row.checksum !== migration.checksum) throw new DriftError(`schema "${short}": migration ${migration.name} was changed after it had been applied (database ${row.checksum.slice(0, 12)}, file ${migration.checksum.slice(0, 12)}). Restore the file and add a new migration.`)
   }
   return wanted.filter((migration) => !applied.has(migration.name)).map((migration) => migration.name)
 }

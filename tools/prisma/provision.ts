@@ -5,7 +5,7 @@ import path from 'node:path'
 import pg from 'pg'
 import { FLEET_NAME, SHORTS, type Short } from '../paths.ts'
 import { applyGrants, deployMigrations, pendingMigrations } from './migrations.ts'
-import { asRole, ensureDatabase, ensureRolesAndSchemas, onDatabase, roleName, type RolePasswords } from './roles.ts'
+import { asRole, createDatabase, databaseExists, ensureRolesAndSchemas, onDatabase, roleName, type RolePasswords } from './roles.ts'
 
 export interface ProvisionOptions {
   /** Account that may make roles and the database; see roles.ts. */
@@ -14,8 +14,8 @@ export interface ProvisionOptions {
   /** Default: the fleet's name. */
   database?: string
   passwords: RolePasswords
-  /** A migrated database to copy when the fleet's database is new, and the role that owns its schemas. */
-  template?: { database: string; owner: string }
+  /** Asked for the name of a migrated database to copy, only when the fleet's own is new. @see template.ts */
+  template?: () => Promise<string>
   say?: (text: string) => void
 }
 
@@ -27,22 +27,20 @@ export interface FleetDatabase {
 }
 
 /** Two launchers at once take turns: first key of pg_advisory_lock, 'tlly' in ASCII. */
-const LOCK_CLASS = 0x746c6c79
+export const LOCK_CLASS = 0x746c6c79
 
 export async function provisionFleet(options: ProvisionOptions): Promise<FleetDatabase> {
   const { fleet, passwords } = options
   if (!FLEET_NAME.test(fleet)) throw new Error(`"${fleet}" is not a fleet name (a-z, 0-9 and "-", at most 31, a letter first)`)
   const database = options.database ?? fleet
-  let copied = false
   await withClient(options.adminUrl, async (admin) => {
     await admin.query('SELECT pg_advisory_lock($1, hashtext($2))', [LOCK_CLASS, database])
-    copied = (await ensureDatabase(admin, database, options.template?.database)) && options.template !== undefined
+    if (!(await databaseExists(admin, database))) await createDatabase(admin, database, await options.template?.())
   })
   const databaseUrl = onDatabase(options.adminUrl, database)
   return withClient(databaseUrl, async (admin) => {
     await admin.query('SELECT pg_advisory_lock($1, 0)', [LOCK_CLASS])
     await ensureRolesAndSchemas(admin, fleet, passwords)
-    if (copied) await admin.query(`REASSIGN OWNED BY ${pg.escapeIdentifier(options.template?.owner ?? '')} TO ${pg.escapeIdentifier(roleName(fleet, 'owner'))}`)
     return migrateAsOwner({ url: databaseUrl, fleet, passwords, ...(options.say === undefined ? {} : { say: options.say }) })
   })
 }
@@ -71,7 +69,7 @@ export async function migrateAsOwner(options: { url: string; fleet: string; pass
 }
 
 /** The password reaches Prisma as a file that only this user can read: neither arguments nor environment hold it. */
-async function withPasswordFile(url: string, role: string, password: string, work: (env: NodeJS.ProcessEnv) => Promise<unknown>): Promise<void> {
+export async function withPasswordFile(url: string, role: string, password: string, work: (env: NodeJS.ProcessEnv) => Promise<unknown>): Promise<void> {
   const folder = mkdtempSync(path.join(os.tmpdir(), 'tallystick-migrate-'))
   try {
     const file = path.join(folder, 'pgpass')
@@ -84,7 +82,7 @@ async function withPasswordFile(url: string, role: string, password: string, wor
   }
 }
 
-async function withClient<T>(connectionString: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
+export async function withClient<T>(connectionString: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
   const client = new pg.Client({ connectionString, connectionTimeoutMillis: 15_000 })
   await client.connect()
   try {

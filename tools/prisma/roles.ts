@@ -5,6 +5,7 @@
  * Needs a superuser, or on a managed server an account with CREATEROLE (and CREATEDB, unless the database exists and
  * that account owns it).
  */
+import { randomBytes } from 'node:crypto'
 import pg from 'pg'
 import { SHORTS, type Short } from '../paths.ts'
 import { scramVerifier } from '../postgres/scram.ts'
@@ -15,6 +16,10 @@ export type RolePasswords = Record<'owner' | Short, string>
 const CONNECTIONS_PER_SERVICE = 60
 /** Four migrations at once, each with a pool of up to four. */
 const CONNECTIONS_OF_OWNER = 40
+
+export function newRolePasswords(): RolePasswords {
+  return Object.fromEntries(['owner', ...SHORTS].map((role) => [role, randomBytes(18).toString('base64url')])) as RolePasswords
+}
 
 export const roleName = (fleet: string, role: 'owner' | Short): string => `${fleet}_${role}`
 
@@ -33,13 +38,19 @@ export function asRole(url: string, role: string, password?: string): string {
   return changed.href
 }
 
-/** CREATE DATABASE when it is missing; a copy of `template` when given. @returns whether it was made now */
-export async function ensureDatabase(admin: pg.ClientBase, database: string, template?: string): Promise<boolean> {
-  const { rowCount } = await admin.query('SELECT 1 FROM pg_database WHERE datname = $1', [database])
-  if (rowCount === 1) return false
-  const source = template === undefined ? '' : ` TEMPLATE ${pg.escapeIdentifier(template)} STRATEGY FILE_COPY`
-  await admin.query(`CREATE DATABASE ${pg.escapeIdentifier(database)}${source}`)
-  return true
+export async function databaseExists(admin: pg.ClientBase, database: string): Promise<boolean> {
+  return (await admin.query('SELECT 1 FROM pg_database WHERE datname = $1', [database])).rowCount === 1
+}
+
+/** @param template a database to copy */
+export async function createDatabase(admin: pg.ClientBase, database: string, template?: string): Promise<void> {
+  await admin.query(`CREATE DATABASE ${pg.escapeIdentifier(database)}${template === undefined ? '' : ` TEMPLATE ${pg.escapeIdentifier(template)}`}`)
+}
+
+/** A schema that came with a copied database still belongs to the template's owner. */
+async function takeOver(admin: pg.ClientBase, owner: string): Promise<void> {
+  const { rows } = await admin.query<{ name: string }>(`SELECT DISTINCT rolname AS name FROM pg_namespace JOIN pg_roles ON pg_roles.oid = nspowner WHERE nspname = ANY($1) AND rolname <> $2`, [SHORTS, owner])
+  for (const { name } of rows) await admin.query(`REASSIGN OWNED BY ${pg.escapeIdentifier(name)} TO ${pg.escapeIdentifier(owner)}`)
 }
 
 /**
@@ -63,6 +74,7 @@ export async function ensureRolesAndSchemas(admin: pg.ClientBase, fleet: string,
   const { rows: self } = await admin.query<{ rolsuper: boolean }>('SELECT rolsuper FROM pg_roles WHERE rolname = current_user')
   if (self[0]?.rolsuper !== true) await admin.query(`GRANT ${owner} TO CURRENT_USER`)
 
+  await takeOver(admin, roleName(fleet, 'owner'))
   await admin.query(`REVOKE ALL ON DATABASE ${database} FROM PUBLIC`)
   await admin.query('REVOKE ALL ON SCHEMA public FROM PUBLIC')
   await admin.query(`GRANT CONNECT ON DATABASE ${database} TO ${owner}`)

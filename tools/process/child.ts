@@ -81,10 +81,11 @@ export async function startChild(options: ChildOptions): Promise<Child> {
   }
 }
 
-/** Start time of a process in clock ticks since boot, or undefined when there is none (or no /proc). */
+/** Start time of a process in clock ticks since boot; undefined when there is none, or only its unburied remains (or no /proc). */
 export function startTimeOf(pid: number): string | undefined {
   try {
-    return readFileSync(`/proc/${pid}/stat`, 'latin1').replace(/^.*\) /s, '').split(' ')[19]
+    const [state, ...rest] = readFileSync(`/proc/${pid}/stat`, 'latin1').replace(/^.*\) /s, '').split(' ')
+    return state === 'Z' || state === 'X' ? undefined : rest[18]
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT' || (error as NodeJS.ErrnoException).code === 'ESRCH') return undefined
     throw error

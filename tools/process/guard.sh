@@ -9,7 +9,8 @@ set -u
 entries=''
 directories=''
 
-started() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+# Start time; nothing for a process that has ended and waits to be buried.
+started() { sed -e 's/.*) //' -e '/^[ZX]/d' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
 alive() { kill -0 "$1" 2>/dev/null && [ "$(started "$1")" = "$2" ]; }
 
 while read -r verb first second; do

@@ -7,8 +7,10 @@ import pg from 'pg'
 import { SHORTS, type Short } from '../paths.ts'
 import { startEmbeddedPostgres } from '../postgres/embedded.ts'
 import { provisionFleet } from '../prisma/provision.ts'
-import { roleName, type RolePasswords } from '../prisma/roles.ts'
+import { newRolePasswords, roleName } from '../prisma/roles.ts'
+import { ensureTemplate } from '../prisma/template.ts'
 import { guardDirectory } from '../process/guard.ts'
+import { freePort } from '../process/ports.ts'
 
 export interface TestPostgres {
   /** Superuser, database `postgres`. */
@@ -25,8 +27,6 @@ export interface TestFleetDatabase {
   readonly urls: Record<Short, string>
 }
 
-const TEMPLATE = 'tallystick-template'
-
 /** TALLYSTICK_TEST_DATABASE_URL names a server to use instead (its superuser); databases made there are dropped at the end. */
 export async function startPostgres(): Promise<TestPostgres> {
   const given = process.env.TALLYSTICK_TEST_DATABASE_URL
@@ -35,7 +35,7 @@ export async function startPostgres(): Promise<TestPostgres> {
   const directory = mkdtempSync(path.join(os.tmpdir(), 'tallystick-postgres-'))
   chmodSync(directory, 0o755) // the server may run under an account of its own
   guardDirectory(directory)
-  const server = await startEmbeddedPostgres({ dataDir: path.join(directory, 'data'), passwordFile: path.join(directory, 'password'), logFile: path.join(directory, 'postgres.log'), durable: false })
+  const server = await startEmbeddedPostgres({ dataDir: path.join(directory, 'data'), passwordFile: path.join(directory, 'password'), logFile: path.join(directory, 'postgres.log'), port: await freePort(), durable: false })
   return overServer(server.adminUrl, '', async () => {
     await server.stop()
     rmSync(directory, { recursive: true, force: true })
@@ -44,24 +44,12 @@ export async function startPostgres(): Promise<TestPostgres> {
 
 function overServer(url: string, suffix: string, stopServer: () => Promise<void>): TestPostgres {
   const made: string[] = []
-  let template: Promise<unknown> | undefined
-  let last: Promise<unknown> = Promise.resolve()
-
-  const provision = (fleet: string, from?: string) => {
-    made.push(fleet)
-    return provisionFleet({ adminUrl: url, fleet, passwords: newPasswords(), ...(from === undefined ? {} : { template: { database: from, owner: roleName(from, 'owner') } }) })
-  }
   return {
     url,
     async createFleet(name) {
       const fleet = `${name}${suffix}`
-      const templateName = `${TEMPLATE}${suffix}`
-      template ??= provision(templateName)
-      await template
-      // A database can be copied by one session at a time.
-      const mine = last.then(() => provision(fleet, templateName))
-      last = mine.catch(() => undefined)
-      const { ownerUrl, urls } = await mine
+      made.push(fleet)
+      const { ownerUrl, urls } = await provisionFleet({ adminUrl: url, fleet, passwords: newRolePasswords(), template: () => ensureTemplate(url) })
       return { name: fleet, ownerUrl, urls }
     },
     async stop() {
@@ -69,10 +57,6 @@ function overServer(url: string, suffix: string, stopServer: () => Promise<void>
       await stopServer()
     },
   }
-}
-
-function newPasswords(): RolePasswords {
-  return Object.fromEntries(['owner', ...SHORTS].map((role) => [role, randomBytes(18).toString('base64url')])) as RolePasswords
 }
 
 async function dropAll(url: string, fleets: string[]): Promise<void> {

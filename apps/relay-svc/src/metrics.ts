@@ -11,6 +11,7 @@ export class RelayMetrics {
   readonly connections: Gauge
   readonly envelopes: Counter<'direction' | 'outcome'>
   readonly streamsCut: Counter<'code'>
+  readonly streams: Counter
   readonly hopSeconds: Histogram
 
   constructor(registry: Registry) {
@@ -21,6 +22,7 @@ export class RelayMetrics {
     this.connections = new Gauge({ name: 'tallystick_relay_connections', help: 'Open connections to allowed peers.', registers })
     this.envelopes = new Counter({ name: 'tallystick_relay_envelopes_total', help: 'Envelopes by direction and outcome of the hop.', labelNames: ['direction', 'outcome'], registers })
     this.streamsCut = new Counter({ name: 'tallystick_relay_streams_cut_total', help: 'Streams that this relay closed for cause.', labelNames: ['code'], registers })
+    this.streams = new Counter({ name: 'tallystick_relay_streams_total', help: 'Relay streams that reached their handler.', registers })
     this.hopSeconds = new Histogram({ name: 'tallystick_relay_hop_seconds', help: 'From sending an envelope to its hop receipt.', buckets: [0.005, 0.02, 0.1, 0.5, 2, 10, 60], registers })
   }
 }

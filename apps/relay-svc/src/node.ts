@@ -132,6 +132,7 @@ export class RelayNode {
   }
 
   #serve(stream: Stream, connection: Connection): void {
+    this.#deps.metrics.streams.inc()
     const peerId = connection.remotePeer.toString()
     const peer = this.#deps.allowList.peer(peerId)
     // The gater has let the connection in; the peer may have been blocked since.

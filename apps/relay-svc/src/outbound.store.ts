@@ -30,6 +30,7 @@ export class OutboundStore {
 
   /** Idempotent by message id. @returns what is now stored under each id, which may be an earlier, other envelope */
   async enqueue(items: readonly OutboundItem[]): Promise<Map<string, { digest: Uint8Array<ArrayBuffer>; fleetId: string }>> {
+    if (items.length === 0) return new Map()
     const rows = items.map((item) => Prisma.sql`(${item.messageId}::uuid, ${item.fleetId}, ${octets(item.envelope)}, ${octets(item.digest)}, ${item.envelope.length})`)
     return this.#db.$transaction(async (tx) => {
       await tx.$executeRaw`INSERT INTO outbound (message_id, fleet_id, envelope, digest, size) VALUES ${Prisma.join(rows)} ON CONFLICT (message_id) DO NOTHING`

@@ -74,8 +74,11 @@ export class PeerSender {
   #trouble: Trouble | undefined
   #ended: LinkEnd | undefined
   #lost: InFlight[] = []
-  /** After a stream died with several envelopes in flight: one at a time, until one arrives, to find the one to blame. */
-  #cautious = false
+  /**
+   * Envelopes in flight at one time, besides the window: halved when a stream dies with some in flight, doubled when
+   * they arrive. A bad line carries what it can, and an envelope that kills every stream ends up alone and is found.
+   */
+  #allowance = Infinity
   #heardAt = 0
   #leasedAt = -Infinity
   #stopped = false
@@ -192,9 +195,11 @@ export class PeerSender {
     const { limits, outbound, tap, clock } = this.#deps
     const held = [...this.#inFlight.values()]
     const bytes = held.length === 0 ? Math.max(peer.window.bytes, limits.frameBodyBytes) : peer.window.bytes - held.reduce((sum, item) => sum + item.size, 0)
-    const frames = (this.#cautious ? 1 : peer.window.frames) - held.length
+    const frames = Math.min(this.#allowance, peer.window.frames) - held.length
     if (frames <= 0 || bytes <= 0) return false
-    const due = await outbound.due(this.fleetId, held.map((item) => item.id), { frames, bytes })
+    // What has been answered but not settled is still queued in the database: not again.
+    const skip = [...held, ...this.#answers.map((answer) => answer.item)].map((item) => item.id)
+    const due = await outbound.due(this.fleetId, skip, { frames, bytes })
     if (held.length === 0) this.#heardAt = performance.now()
     for (const item of due) {
       if (!peer.link.open) return true
@@ -261,7 +266,7 @@ export class PeerSender {
       throw err
     }
     if (stored.length > 0) {
-      this.#cautious = false
+      this.#allowance *= 2
       await this.#reached()
     }
     this.#deps.onSettled()
@@ -286,7 +291,7 @@ export class PeerSender {
       const row = lost[0]!
       await this.#postpone(row, end.code ?? 'Network', cause, backoffMs(this.#failures + 3, this.#deps.limits.backoffFirstMs, this.#deps.limits.backoffMaxMs, this.#deps.random()))
     }
-    this.#cautious = lost.length > 1
+    this.#allowance = Math.max(1, Math.floor(Math.min(this.#allowance, lost.length) / 2))
     await this.#failed(end.code ?? 'Network', cause, end.retryAfterMs ?? undefined)
   }
 

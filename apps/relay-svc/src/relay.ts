@@ -22,7 +22,7 @@ import { RelayMetrics } from './metrics.js'
 import { hex } from './octets.js'
 import { RelayNode, type NodeOptions } from './node.js'
 import { OutboundPump } from './outbound.pump.js'
-import { OutboundStore } from './outbound.store.js'
+import { OutboundStore, type OutboundItem } from './outbound.store.js'
 import { PeerQuotas } from './peer-quota.js'
 import { PeersStore, type PeerRecord } from './peers.store.js'
 import { ProgressPump } from './progress.pump.js'
@@ -179,39 +179,36 @@ export class Relay {
 
   async send(request: RequestOf<typeof relaySend>): Promise<ResponseOf<typeof relaySend>> {
     type Item = ResponseOf<typeof relaySend>['items'][number]
-    const refused = new Map<string, Refusal>()
     const room = new Map<string, number>()
-    const accepted: { messageId: string; fleetId: string; envelope: Uint8Array<ArrayBuffer>; digest: Uint8Array<ArrayBuffer> }[] = []
+    const accepted = new Map<string, OutboundItem>()
+    const judged: { messageId: string; digest: Uint8Array; fleetId: string; refusal?: Refusal }[] = []
     for (const { messageId, fleetId, envelope } of request.items) {
-      const state = this.allowList.fleet(fleetId)?.state
-      if (state !== 'allowed') {
-        refused.set(messageId, state === 'blocked' ? refuse('PeerBlocked', 'the peer is blocked here') : refuse('UnauthorizedPeer', 'the peer is not on the relay\'s allow-list'))
-        continue
-      }
-      const left = room.get(fleetId) ?? this.#deps.limits.outboundQueueBytesPerPeer - (await this.#outbound.queuedBytes(fleetId))
-      if (envelope.length > left) {
-        refused.set(messageId, { ...refuse('QuotaExceeded', 'the queue to this peer is full'), retryAfterMs: this.#deps.limits.backoffMaxMs })
-        room.set(fleetId, left)
-        continue
-      }
-      room.set(fleetId, left - envelope.length)
-      accepted.push({ messageId, fleetId, envelope, digest: createHash('sha256').update(envelope).digest() })
+      const digest = createHash('sha256').update(envelope).digest()
+      const judgement = { messageId, fleetId, digest }
+      const refusal = await this.#refusalToSend(fleetId, envelope.length, room)
+      judged.push(refusal === undefined ? judgement : { ...judgement, refusal })
+      if (refusal === undefined && !accepted.has(messageId)) accepted.set(messageId, { messageId, fleetId, envelope, digest })
     }
-    const stored = accepted.length === 0 ? new Map<string, { digest: Uint8Array<ArrayBuffer>; fleetId: string }>() : await this.#outbound.enqueue(accepted)
-    this.#pump.wake(new Set(accepted.map((item) => item.fleetId)))
-    const byId = new Map(accepted.map((item) => [item.messageId, item]))
+    const stored = await this.#outbound.enqueue([...accepted.values()])
+    this.#pump.wake(new Set([...accepted.values()].map((item) => item.fleetId)))
     return {
-      items: request.items.map(({ messageId }): Item => {
-        const refusal = refused.get(messageId)
+      items: judged.map(({ messageId, fleetId, digest, refusal }): Item => {
         if (refusal !== undefined) return { ...refusal, messageId }
-        const mine = byId.get(messageId)
         const row = stored.get(messageId)
-        if (mine === undefined || row === undefined || row.fleetId !== mine.fleetId || hex(row.digest) !== hex(mine.digest)) {
-          return { ...refuse('Conflict', 'another envelope is stored under this message id'), messageId }
-        }
+        if (row === undefined || row.fleetId !== fleetId || hex(row.digest) !== hex(digest)) return { ...refuse('Conflict', 'another envelope is stored under this message id'), messageId }
         return { ok: true, messageId, envelopeDigest: row.digest }
       }),
     }
+  }
+
+  /** @param room bytes left in the queue of each peer, counted down */
+  async #refusalToSend(fleetId: string, size: number, room: Map<string, number>): Promise<Refusal | undefined> {
+    const state = this.allowList.fleet(fleetId)?.state
+    if (state === 'blocked') return refuse('PeerBlocked', 'the peer is blocked here')
+    if (state !== 'allowed') return refuse('UnauthorizedPeer', 'the peer is not on the relay\'s allow-list')
+    const left = room.get(fleetId) ?? this.#deps.limits.outboundQueueBytesPerPeer - (await this.#outbound.queuedBytes(fleetId))
+    room.set(fleetId, left - (size > left ? 0 : size))
+    return size > left ? { ...refuse('QuotaExceeded', 'the queue to this peer is full'), retryAfterMs: this.#deps.limits.backoffMaxMs } : undefined
   }
 
   // ------------------------------------------------------------------------------------------------------ inside

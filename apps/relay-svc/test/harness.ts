@@ -9,7 +9,12 @@ import { generateKeyPairFromSeed } from '@libp2p/crypto/keys'
 import { createLibp2p, type Libp2p } from 'libp2p'
 import { createHash, randomBytes } from 'node:crypto'
 import { Registry } from 'prom-client'
+import { multiaddr } from '@multiformats/multiaddr'
+import type { Connection, Stream } from '@libp2p/interface'
 import { openDatabase } from '../src/db.js'
+import { RELAY_PROTOCOL, type Frame, type FrameHeader } from '../src/frames.js'
+import { FrameLink, type LinkEnd } from '../src/link.js'
+import { peerIdFromPrivateKey } from '@libp2p/peer-id'
 import type { PrismaClient } from '../src/gen/client.js'
 import { uuidv7 } from '../src/ids.js'
 import { limitsFrom, type Limits } from '../src/limits.js'
@@ -105,7 +110,7 @@ export async function startRelay(name: string, options: { limits?: Partial<Limit
   const seed = options.seed ?? randomBytes(32)
   const registry = new Registry()
   const logs: TestRelay['logs'] = []
-  const log = (level: string) => (fields: object, text: string) => { logs.push({ level, fields, text }) }
+  const log = (level: string) => (fields: object, text: string) => { logs.push({ level, fields: { ...fields, at: Math.round(performance.now()) }, text }) }
   const relay = await Relay.start({
     db, rpc: { call: fleet.call as never }, metrics: registry, clock: { now: () => Date.now() },
     log: { debug: log('debug'), info: log('info'), warn: log('warn'), error: log('error') } as never,
@@ -141,15 +146,75 @@ export function message(to: TestRelay, size = 2_000): { messageId: string; fleet
 export const sha256hex = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 
 /** A libp2p node that is not ours: another implementation of the wire, for hostile and unknown peers. */
-export async function rawNode(transport: 'tcp' | 'quic' = 'tcp', seed: Uint8Array = randomBytes(32)): Promise<Libp2p> {
+export async function rawNode(transport: 'tcp' | 'quic' = 'tcp', seed: Uint8Array = randomBytes(32), localAddress?: string): Promise<Libp2p> {
   return createLibp2p({
     privateKey: await generateKeyPairFromSeed('Ed25519', seed),
     addresses: { listen: [] },
-    transports: transport === 'quic' ? [quic()] : [tcp()],
+    transports: transport === 'quic' ? [quic()] : [tcp(localAddress === undefined ? {} : { dialOpts: { localAddress } as never })],
     connectionEncrypters: [noise()], streamMuxers: [yamux()], connectionGater: { denyDialMultiaddr: () => false }, connectionMonitor: { enabled: false },
   })
 }
 
 export function addressOf(relay: TestRelay, transport: 'tcp' | 'quic' = 'tcp'): string {
   return relay.relay.identity().multiaddrs.find((address) => address.includes(transport === 'quic' ? '/quic-v1' : '/tcp/'))!
+}
+
+export async function peerIdOf(seed: Uint8Array): Promise<string> {
+  return peerIdFromPrivateKey(await generateKeyPairFromSeed('Ed25519', seed)).toString()
+}
+
+/** A peer that speaks the frames but is driven by hand, frame by frame and byte by byte. */
+export class RawPeer {
+  readonly frames: Frame[] = []
+  end: LinkEnd | undefined
+  readonly #link: FrameLink
+
+  private constructor(readonly node: Libp2p, readonly connection: Connection, readonly stream: Stream) {
+    this.#link = new FrameLink(stream, limitsFrom(), (frame) => { this.frames.push(frame) })
+    void this.#link.closed.then((end) => { this.end = end })
+  }
+
+  static async connect(relay: TestRelay, options: { seed?: Uint8Array; transport?: 'tcp' | 'quic'; hello?: boolean; localAddress?: string } = {}): Promise<RawPeer> {
+    const node = await rawNode(options.transport, options.seed, options.localAddress)
+    try {
+      const connection = await node.dial(multiaddr(addressOf(relay, options.transport)))
+      const peer = new RawPeer(node, connection, await connection.newStream(RELAY_PROTOCOL))
+      if (options.hello !== false) {
+        await peer.send({ t: 'hello', v: 1, bytes: 10_000_000, frames: 64 })
+        await peer.next('hello')
+      }
+      return peer
+    } catch (error) {
+      await node.stop()
+      throw error
+    }
+  }
+
+  send(header: FrameHeader, body?: Uint8Array): Promise<void> {
+    return this.#link.send(header, body)
+  }
+
+  async next(kind: FrameHeader['t']): Promise<Frame> {
+    await until(() => this.frames.length > 0 || this.end, `a ${kind} frame`)
+    const frame = this.frames.shift()
+    if (frame?.header.t !== kind) throw new Error(`expected ${kind}, got ${JSON.stringify(frame?.header ?? this.end)}`)
+    return frame
+  }
+
+  async closed(): Promise<LinkEnd> {
+    await until(() => this.end, 'the stream to end')
+    return this.end!
+  }
+
+  async stop(): Promise<void> {
+    await this.node.stop()
+  }
+}
+
+/** Pin a hand-driven peer. */
+export async function pinRaw(self: TestRelay, seed: Uint8Array, name: string, multiaddrs: string[] = []): Promise<string> {
+  const fleetId = fleetIdOf(name)
+  const answer = await self.relay.setPeer({ fleetId, peerIds: [await peerIdOf(seed)], multiaddrs, state: 'allowed' })
+  if (!answer.ok) throw new Error(answer.message)
+  return fleetId
 }

@@ -49,7 +49,7 @@ await runService({
       context.audit.record(db, 'BreakerStateChanged', { service: 'session-svc', target, from, to }).catch((error: unknown) => log.warn({ err: error, target }, 'a breaker change could not be recorded'))
     })
 
-    const keys = new ServiceKeySource(rpc)
+    const keys = new ServiceKeySource(rpc, () => host.bus.connected)
     const upkeep = new Upkeep({
       context, keys, fatal: host.fatal,
       bundles: { fetch: (fleetId) => rpc.call(relayFetchBundle, { fleetId }) },
@@ -60,10 +60,7 @@ await runService({
     host.readiness('custody', () => {
       if (!upkeep.complete) throw new Error('identity, prekeys or certificate are missing')
     })
-    host.bus.whenConnected().then(
-      () => upkeep.start(),
-      (error: unknown) => log.warn({ err: error }, 'the bus was closed before it was connected'),
-    )
+    upkeep.start()
 
     return {
       module: {

@@ -30,11 +30,14 @@ export class ServiceKeySource {
   readonly #rpc: Pick<ServiceClient, 'call'>
   /** Monotonic milliseconds. */
   readonly #now: () => number
+  /** False: asking would only count as a failure. */
+  readonly #reachable: () => boolean
   readonly #attempts = { relay: new Attempts(), audit: new Attempts() }
   readonly #seen = { relay: false, audit: false }
 
-  constructor(rpc: Pick<ServiceClient, 'call'>, now: () => number = () => performance.now()) {
+  constructor(rpc: Pick<ServiceClient, 'call'>, reachable: () => boolean, now: () => number = () => performance.now()) {
     this.#rpc = rpc
+    this.#reachable = reachable
     this.#now = now
   }
 
@@ -55,7 +58,7 @@ export class ServiceKeySource {
 
   async #ask<T>(service: 'relay' | 'audit', call: () => Promise<T>): Promise<T | undefined> {
     const attempts = this.#attempts[service]
-    if (!attempts.allowed(this.#now(), this.#seen[service])) return undefined
+    if (!this.#reachable() || !attempts.allowed(this.#now(), this.#seen[service])) return undefined
     this.#seen[service] = false
     try {
       return await call()

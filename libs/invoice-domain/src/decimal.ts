@@ -102,8 +102,13 @@ export function compare(a: string, b: string): -1 | 0 | 1 {
  * and writes all `scale` digits.
  */
 export function roundHalfUp(value: string | Exact, scale: number): string {
-  const rounded = (typeof value === 'string' ? exact(value) : value).toDecimalPlaces(scale, Decimal.ROUND_HALF_UP)
-  return (rounded.isZero() ? rounded.abs() : rounded).toFixed(scale)
+  const result = rounded(typeof value === 'string' ? exact(value) : value, scale)
+  return (result.isZero() ? result.abs() : result).toFixed(scale)
+}
+
+/** As `roundHalfUp`, for a value that goes on being computed with: it may exceed the digit limits of a document. */
+export function rounded(value: Exact, scale: number): Exact {
+  return value.toDecimalPlaces(scale, Decimal.ROUND_HALF_UP)
 }
 
 const MODES: Readonly<Record<string, Decimal.Rounding>> = {
@@ -134,8 +139,8 @@ export function decimalOp(fn: string, a: string, b: string | undefined, scale?: 
   const value = compute(fn, operand(a, '/a'), b)
   if (fn === 'round' && digits === undefined) throw refuse('InvalidRequest', 'InvalidRequest', '/scale', 'round needs a scale')
   if (digits === undefined) return toText(value)
-  const rounded = value.toDecimalPlaces(digits, rounding)
-  return (rounded.isZero() ? rounded.abs() : rounded).toFixed(digits)
+  const result = value.toDecimalPlaces(digits, rounding)
+  return (result.isZero() ? result.abs() : result).toFixed(digits)
 }
 
 function compute(fn: string, a: Exact, b: string | undefined): Exact {

@@ -155,7 +155,7 @@ const LEAVES: Readonly<Record<LeafKind, { holds: (value: string) => boolean; say
   code: { holds: (value) => /^[^\s]+(?: [^\s]+)*$/.test(value) && isPrintable(value), says: 'a code without white space around it is expected' },
   date: { holds: isCalendarDate, says: 'a date as YYYY-MM-DD is expected' },
   decimal: { holds: isDecimal, says: 'a decimal as text is expected: "12.50", no exponent, no separator, no plus sign' },
-  base64: { holds: isBase64, says: 'base64 text, padded and without white space, is expected' },
+  base64: { holds: (value) => value !== '' && isBase64(value), says: 'base64 text, padded and without white space, is expected' },
 }
 
 function readLeaf(value: unknown, kind: LeafKind, pointer: string, problems: Violation[]): string | undefined {
@@ -166,6 +166,7 @@ function readLeaf(value: unknown, kind: LeafKind, pointer: string, problems: Vio
 
 /** Every character that XML 1.0 can carry: what a document holds can always be exported. */
 function isPrintable(value: string): boolean {
+  // The characters that XML 1.0 forbids.
   return value.isWellFormed() && !/[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/.test(value)
 }
 

@@ -1,5 +1,5 @@
 /** BR-CO-10 to BR-CO-18, BR-53 and BR-DEC: the sums, and how many digits they may have. @see docs/spec/ubl.md §7 */
-import { compare, exact, roundHalfUp, sum, type Exact } from './decimal.js'
+import { compare, exact, rounded, sum, type Exact } from './decimal.js'
 import { pointerTo } from './errors.js'
 import { documentEntries, type Findings } from './findings.js'
 import type { BillingDocument, Totals, VatBreakdown } from './model.js'
@@ -22,7 +22,7 @@ const amount = (value: string | undefined): Exact => exact(value ?? '0')
 
 /** Equal when rounded to two digits, as the official rules compare. */
 function equal(a: Exact, b: Exact): boolean {
-  return roundHalfUp(a, 2) === roundHalfUp(b, 2)
+  return rounded(a, 2).equals(rounded(b, 2))
 }
 
 function sums(document: BillingDocument, findings: Findings): void {
@@ -72,8 +72,8 @@ function vatTotals(document: BillingDocument, totals: Totals, findings: Findings
 function taxFollows(entry: VatBreakdown): boolean {
   if (entry.taxAmount === undefined || entry.taxableAmount === undefined) return true
   const tax = exact(entry.taxAmount)
-  if (entry.rate === undefined || exact(roundHalfUp(entry.rate, 0)).isZero()) return exact(roundHalfUp(tax, 0)).isZero()
-  return withinOne(tax.abs(), exact(roundHalfUp(exact(entry.taxableAmount).abs().times(exact(entry.rate)).dividedBy(100), 2)))
+  if (entry.rate === undefined || rounded(exact(entry.rate), 0).isZero()) return rounded(tax, 0).isZero()
+  return withinOne(tax.abs(), rounded(exact(entry.taxableAmount).abs().times(exact(entry.rate)).dividedBy(100), 2))
 }
 
 /** Closer than one unit. */

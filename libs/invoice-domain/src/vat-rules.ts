@@ -2,7 +2,7 @@
  * The rules of each VAT category. They repeat one pattern, numbered 01 to 10 under the category's letters, so the
  * categories are rows of a table here. @see docs/spec/ubl.md §7
  */
-import { exact, roundHalfUp, toText, type Exact } from './decimal.js'
+import { exact, rounded, toText, type Exact } from './decimal.js'
 import { pointerTo } from './errors.js'
 import { documentEntries, filled, type Findings } from './findings.js'
 import type { BillingDocument, VatBreakdown, VatCategory } from './model.js'
@@ -129,13 +129,13 @@ function taxableFits(entry: VatBreakdown, uses: readonly Use[], perRate: boolean
   const sameRate = uses.filter((use) => !perRate || toText(exact(use.vat.rate ?? '0')) === toText(exact(entry.rate ?? '0')))
   const expected = sameRate.reduce((total, use) => total.plus(use.share), exact('0'))
   const taxable = exact(entry.taxableAmount ?? '0')
-  return perRate ? sameRate.length > 0 && withinOne(taxable, expected) : roundHalfUp(taxable, 2) === roundHalfUp(expected, 2)
+  return perRate ? sameRate.length > 0 && withinOne(taxable, expected) : rounded(taxable, 2).equals(rounded(expected, 2))
 }
 
 function taxFits(entry: VatBreakdown, perRate: boolean): boolean {
   const tax = exact(entry.taxAmount ?? '0')
   if (!perRate) return tax.isZero()
-  const expected = exact(roundHalfUp(exact(entry.taxableAmount ?? '0').abs().times(exact(entry.rate ?? '0')).dividedBy(100), 2))
+  const expected = rounded(exact(entry.taxableAmount ?? '0').abs().times(exact(entry.rate ?? '0')).dividedBy(100), 2)
   return withinOne(tax.abs(), expected)
 }
 

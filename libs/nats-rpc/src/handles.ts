@@ -1,10 +1,11 @@
 /** `@Handles(contract)`: a method of a Nest controller answers one contract. */
 import 'reflect-metadata'
 import { Ctx, MessagePattern, Payload } from '@nestjs/microservices'
-import type { Contract, RequestOf, ResponseOf } from '@tallystick/contracts/call'
+import type { Contract, RequestOf } from '@tallystick/contracts/call'
+import type { z } from 'zod'
 import type { CallContext } from './context.js'
 
-export type Handler<C extends Contract> = (request: RequestOf<C>, context: CallContext) => Promise<ResponseOf<C>>
+export type Handler<C extends Contract> = (request: RequestOf<C>, context: CallContext) => Promise<z.input<C['response']>>
 
 /** A throw of a handler, carried to the transport as a value: Nest's own exception layer would log its raw text. */
 export class HandlerThrew {

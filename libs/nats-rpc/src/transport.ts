@@ -75,7 +75,7 @@ export class NatsTransport extends Server implements CustomTransportStrategy {
   /** Takes no new request, lets those in flight answer, then returns. The bus itself stays open. */
   async close(): Promise<void> {
     this.#endConnections()
-    const drained = Promise.all(this.#subscriptions.map((s) => (s.isClosed() ? undefined : s.drain().catch(() => undefined))))
+    const drained = Promise.allSettled(this.#subscriptions.filter((s) => !s.isClosed()).map((s) => s.drain()))
     await this.#within(drained, this.#options.bus.connected ? CLOSE_SUBSCRIPTIONS_MS : 0)
     this.#subscriptions = []
     const drainMs = this.#options.drainMs ?? DRAIN_MS

@@ -2,13 +2,13 @@
 import 'reflect-metadata'
 import { Controller, Module, type INestMicroservice } from '@nestjs/common'
 import { NestFactory } from '@nestjs/core'
-import type { Contract, RequestOf, ResponseOf, ServiceName } from '@tallystick/contracts/call'
+import type { Contract, ServiceName } from '@tallystick/contracts/call'
 import { Registry } from 'prom-client'
 import type { BreakerNumbers } from '../src/breaker.js'
 import { ServiceClient } from '../src/client.js'
 import { connectBus, type Bus } from '../src/connection.js'
 import type { CallContext } from '../src/context.js'
-import { Handles } from '../src/handles.js'
+import { Handles, type Handler } from '../src/handles.js'
 import { NatsTransport, type NatsTransportOptions } from '../src/transport.js'
 import type { TestNats } from '../../../tools/testing/nats.ts'
 
@@ -57,8 +57,9 @@ export interface Answer {
   readonly handle: (request: never, context: CallContext) => Promise<unknown>
 }
 
-export function answer<C extends Contract>(contract: C, handle: (request: RequestOf<C>, context: CallContext) => Promise<ResponseOf<C>>): Answer {
-  return { contract, handle }
+/** Curried: the contract fixes the types before the handler is looked at. */
+export function answer<C extends Contract>(contract: C): (handle: Handler<C>) => Answer {
+  return (handle) => ({ contract, handle })
 }
 
 export function startTestService(nats: Pick<TestNats, 'url' | 'seedFile'>, service: ServiceName, breaker: BreakerNumbers = {}): TestService {
@@ -85,8 +86,8 @@ export function startTestService(nats: Pick<TestNats, 'url' | 'seedFile'>, servi
   }
 }
 
-/** A controller with one decorated method per contract, as a service would write it by hand. */
-function moduleOf(handlers: Answer[]): new () => object {
+/** A controller with one method per contract. The decorators are called by hand: test folders are outside the compiler's decorator options. */
+export function moduleOf(handlers: Answer[]): new () => object {
   class TestController {}
   Controller()(TestController)
   for (const [i, { contract, handle }] of handlers.entries()) {

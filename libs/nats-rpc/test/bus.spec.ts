@@ -39,7 +39,7 @@ const caught = (call: Promise<unknown>) => call.then(() => { throw new Error('sh
 describe('a call', () => {
   it('carries megabytes of bytes there and back unchanged', async () => {
     const [caller, callee] = [await start('invoice-svc'), await start('session-svc')]
-    await callee.serve([answer(sessionSeal, async ({ items }) => sealed(items[0]!.payload.toReversed()))])
+    await callee.serve([answer(sessionSeal)(async ({ items }) => sealed(items[0]!.payload.toReversed()))])
     const payload = Uint8Array.from({ length: 3_000_000 }, (_, i) => (i * 31) & 255)
     const response = await caller.rpc.call(sessionSeal, toSeal(payload))
     const item = response.items[0]!
@@ -50,7 +50,7 @@ describe('a call', () => {
 
   it('brings a refusal back as a value that never counts', async () => {
     const [caller, callee] = [await start('relay-svc'), await start('session-svc')]
-    await callee.serve([answer(sessionFleet, async () => ({ ok: false, code: 'NotReady', message: 'not yet' }))])
+    await callee.serve([answer(sessionFleet)(async () => ({ ok: false, code: 'NotReady', message: 'not yet' }))])
     for (let i = 0; i < 10; i++) expect(await caller.rpc.call(sessionFleet, {})).toEqual({ ok: false, code: 'NotReady', message: 'not yet' })
     expect(caller.rpc.circuits()).toEqual([{ target: 'session.v1.fleet', state: 'closed', failures: 0 }])
     expect(await caller.metrics.metrics()).toContain('tallystick_rpc_duration_seconds_count{target="session.v1.fleet",outcome="refused"} 10')
@@ -59,11 +59,11 @@ describe('a call', () => {
   it('hands on correlation id, trace, caller and deadline, also through a second service', async () => {
     const [invoice, session, relay] = [await start('invoice-svc'), await start('session-svc'), await start('relay-svc')]
     const seen: Array<CallContext | undefined> = []
-    await relay.serve([answer(relaySend, async (_, context) => {
+    await relay.serve([answer(relaySend)(async (_, context) => {
       seen.push(context, currentContext())
       return relay.rpc.call(sessionTakeBundle, { forFleetId: FLEET }).then(() => ({ items: [{ ok: false, code: 'Conflict', message: 'x', messageId: MESSAGE }] }))
     })])
-    await session.serve([answer(sessionTakeBundle, async (_, context) => {
+    await session.serve([answer(sessionTakeBundle)(async (_, context) => {
       seen.push(context)
       return { ok: false, code: 'NotFound', message: 'none' }
     })])
@@ -107,7 +107,7 @@ describe('a call', () => {
     const [caller, callee] = [await start('invoice-svc'), await start('session-svc')]
     const entered = Promise.withResolvers<void>()
     const release = Promise.withResolvers<void>()
-    await callee.serve([answer(sessionFleet, async () => {
+    await callee.serve([answer(sessionFleet)(async () => {
       entered.resolve()
       await release.promise
       return { ok: false, code: 'NotReady', message: 'late' }
@@ -125,7 +125,7 @@ describe('a call', () => {
 describe('a fault', () => {
   it('carries a code and no internal text, and is logged once with the correlation id', async () => {
     const [caller, callee] = [await start('invoice-svc'), await start('session-svc')]
-    await callee.serve([answer(sessionFleet, async () => { throw new Error('password=hunter2') })])
+    await callee.serve([answer(sessionFleet)(async () => { throw new Error('password=hunter2') })])
     const fault = await caught(caller.rpc.call(sessionFleet, {}, { correlationId: 'c-42' }))
     expect(fault).toMatchObject({ code: 'Internal', origin: 'callee', correlationId: 'c-42' })
     expect(`${fault.message}${fault.stack}`).not.toContain('hunter2')
@@ -136,13 +136,13 @@ describe('a fault', () => {
 
   it('keeps the code of a protocol error', async () => {
     const [caller, callee] = [await start('invoice-svc'), await start('session-svc')]
-    await callee.serve([answer(sessionFleet, async () => { throw Object.assign(new Error('x'), { code: 'KeyStorage' }) })])
+    await callee.serve([answer(sessionFleet)(async () => { throw Object.assign(new Error('x'), { code: 'KeyStorage' }) })])
     expect(await caught(caller.rpc.call(sessionFleet, {}))).toMatchObject({ code: 'KeyStorage' })
   })
 
   it('answers a response outside the contract, naming fields only', async () => {
     const [caller, callee] = [await start('invoice-svc'), await start('session-svc')]
-    await callee.serve([answer(sessionFleet, async () => ({ ok: true, fleetId: 'top-secret' }) as never)])
+    await callee.serve([answer(sessionFleet)(async () => ({ ok: true, fleetId: 'top-secret' }) as never)])
     expect(await caught(caller.rpc.call(sessionFleet, {}))).toMatchObject({ code: 'Internal' })
     const text = JSON.stringify(callee.log.lines.map((l) => ({ ...l, fields: { ...l.fields, err: String(l.fields.err) } })))
     expect(text).toContain('fleetId')
@@ -152,7 +152,7 @@ describe('a fault', () => {
   it('answers a request that is not CBOR or outside the schema, without running the handler', async () => {
     const [caller, callee] = [await start('invoice-svc'), await start('session-svc')]
     let ran = 0
-    await callee.serve([answer(sessionFleet, async () => {
+    await callee.serve([answer(sessionFleet)(async () => {
       ran++
       return { ok: false, code: 'NotReady', message: 'x' }
     })])
@@ -173,7 +173,7 @@ describe('a fault', () => {
     const [caller, callee] = [await start('invoice-svc'), await start('session-svc')]
     const entered = Promise.withResolvers<void>()
     const release = Promise.withResolvers<void>()
-    await callee.serve([answer(sessionFleet, async () => {
+    await callee.serve([answer(sessionFleet)(async () => {
       entered.resolve()
       await release.promise
       return { ok: false, code: 'NotReady', message: 'x' }
@@ -192,7 +192,7 @@ describe('a deadline', () => {
   it('ends the wait, leaves nothing behind, and counts', async () => {
     const [caller, callee] = [await start('invoice-svc'), await start('session-svc')]
     const release = Promise.withResolvers<void>()
-    await callee.serve([answer(slow, () => release.promise.then(() => ({ ok: true })))])
+    await callee.serve([answer(slow)(() => release.promise.then(() => ({ ok: true })))])
     const startedAt = performance.now()
     expect(await caught(caller.rpc.call(slow, {}))).toMatchObject({ code: 'Network' })
     expect(performance.now() - startedAt).toBeGreaterThanOrEqual(75)
@@ -204,7 +204,7 @@ describe('a deadline', () => {
   it('that has passed keeps a request from being executed', async () => {
     const [caller, callee] = [await start('invoice-svc'), await start('session-svc')]
     let ran = 0
-    await callee.serve([answer(slow, async () => { ran++; return { ok: true } })])
+    await callee.serve([answer(slow)(async () => { ran++; return { ok: true } })])
     const h = headers()
     h.set('Tallystick-Deadline', String(Date.now() - 1))
     await expect(caller.bus.connection()!.request(slow.subject, encodeBus({}), { timeout: 150, headers: h })).rejects.toMatchObject({ code: 'TIMEOUT' })
@@ -226,7 +226,7 @@ describe('the circuit of a callee', () => {
     const [caller, callee] = [await start('invoice-svc', { resetMs: 60_000 }), await start('session-svc')]
     let broken = false
     let ran = 0
-    await callee.serve([answer(sessionFleet, async () => {
+    await callee.serve([answer(sessionFleet)(async () => {
       ran++
       if (broken) throw new Error('down')
       return { ok: false, code: 'NotReady', message: 'x' }
@@ -251,8 +251,8 @@ describe('the circuit of a callee', () => {
     const halfOpen = new Promise<void>((resolve) => caller.rpc.onTransition(({ to }) => to === 'half-open' && resolve()))
     for (let i = 0; i < 5; i++) await caught(caller.rpc.call(sessionFleet, {}))
     await callee.serve([
-      answer(sessionFleet, async () => ({ ok: false, code: 'NotReady', message: 'x' })),
-      answer(sessionSeal, async ({ items }) => sealed(items[0]!.payload)),
+      answer(sessionFleet)(async () => ({ ok: false, code: 'NotReady', message: 'x' })),
+      answer(sessionSeal)(async ({ items }) => sealed(items[0]!.payload)),
     ])
     expect((await caller.rpc.call(sessionSeal, toSeal(new Uint8Array(2)))).items).toHaveLength(1)
     await halfOpen
@@ -267,7 +267,7 @@ describe('shutdown', () => {
     const release = Promise.withResolvers<void>()
     let entered = 0
     const all = Promise.withResolvers<void>()
-    const app = await callee.serve([answer(sessionFleet, async () => {
+    const app = await callee.serve([answer(sessionFleet)(async () => {
       if (++entered === 20) all.resolve()
       await release.promise
       return { ok: false, code: 'NotReady', message: 'answered' }
@@ -287,7 +287,7 @@ describe('shutdown', () => {
     const caller = await start('invoice-svc')
     const replicas = [await start('session-svc'), await start('session-svc')]
     const served = [0, 0]
-    const apps = await Promise.all(replicas.map((r, i) => r.serve([answer(sessionFleet, async () => {
+    const apps = await Promise.all(replicas.map((r, i) => r.serve([answer(sessionFleet)(async () => {
       served[i]!++
       await new Promise((resolve) => setImmediate(resolve))
       return { ok: false, code: 'NotReady', message: 'x' }
@@ -313,7 +313,7 @@ describe('shutdown', () => {
     const [caller, callee] = [await start('invoice-svc'), await start('session-svc')]
     const entered = Promise.withResolvers<void>()
     const release = Promise.withResolvers<void>()
-    const app = await callee.serve([answer(sessionFleet, async () => {
+    const app = await callee.serve([answer(sessionFleet)(async () => {
       entered.resolve()
       await release.promise
       return { ok: false, code: 'NotReady', message: 'x' }
@@ -330,7 +330,7 @@ describe('shutdown', () => {
 describe('ownership', () => {
   it('a service cannot answer a contract of another', async () => {
     const relay = await start('relay-svc')
-    await expect(relay.serve([answer(sessionFleet, async () => ({ ok: false, code: 'NotReady', message: 'x' }))])).rejects.toThrow('belongs to session-svc')
+    await expect(relay.serve([answer(sessionFleet)(async () => ({ ok: false, code: 'NotReady', message: 'x' }))])).rejects.toThrow('belongs to session-svc')
   })
 })
 

@@ -112,7 +112,7 @@ it('a refused subscription shows in log and metric', async () => {
 it('one key for two services is of no use: the user decides, not the name', async () => {
   const impostor = startTestService({ url: nats.url, seedFile: () => nats.seedFile('relay-svc') }, 'session-svc')
   await impostor.bus.whenConnected()
-  await impostor.serve([answer(sessionFleet, async () => ({ ok: false, code: 'NotReady', message: 'impostor' }))])
+  await impostor.serve([answer(sessionFleet)(async () => ({ ok: false, code: 'NotReady', message: 'impostor' }))])
   await expect(services['invoice-svc'].rpc.call(sessionFleet, {})).rejects.toMatchObject({ code: 'Network' })
   await impostor.close()
 })

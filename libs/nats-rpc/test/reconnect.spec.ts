@@ -23,7 +23,7 @@ const lost = (service: TestService) => service.log.line((l) => l.message.startsW
 it('survives kill -9 of NATS: calls fail fast, then work again with the circuits of the default numbers', async () => {
   const [caller, callee] = [startTestService(nats, 'invoice-svc'), startTestService(nats, 'session-svc')]
   let ran = 0
-  await callee.serve([answer(sessionFleet, async () => {
+  await callee.serve([answer(sessionFleet)(async () => {
     ran++
     return { ok: false, code: 'NotReady', message: 'x' }
   })])
@@ -68,7 +68,7 @@ it('a call in flight ends when NATS goes, and the late answer is not sent into t
   const entered = Promise.withResolvers<void>()
   const release = Promise.withResolvers<void>()
   const handled = Promise.withResolvers<void>()
-  await callee.serve([answer(sessionFleet, async () => {
+  await callee.serve([answer(sessionFleet)(async () => {
     entered.resolve()
     await release.promise
     queueMicrotask(() => handled.resolve())
@@ -96,7 +96,7 @@ it('a call in flight ends when NATS goes, and the late answer is not sent into t
 it('services that start before NATS answer as soon as it is there', async () => {
   await nats.kill()
   const [caller, callee] = [startTestService(nats, 'invoice-svc'), startTestService(nats, 'audit-svc')]
-  const served = callee.serve([answer(auditIdentity, async () => ({ ok: true, publicKey: new Uint8Array(32).fill(7) }))])
+  const served = callee.serve([answer(auditIdentity)(async () => ({ ok: true, publicKey: new Uint8Array(32).fill(7) }))])
   expect(caller.bus.connected).toBe(false)
   await expect(caller.rpc.call(auditIdentity, {})).rejects.toMatchObject({ code: 'Network' })
   await nats.restart()

@@ -30,11 +30,13 @@ export function generateSigningKey(arena: SecretArena, seed?: Uint8Array): Signi
   // A place of its own for the seed: libsodium writes the key before it reads the seed for the last time.
   const seedCopy = arena.allocate(SEED_BYTES)
   try {
-    withSecret(secret, (key) => withSecret(seedCopy, (from) => {
-      if (seed === undefined) fillRandom(from)
-      else from.set(seed)
-      native.crypto_sign_seed_keypair(publicKey, key, from)
-    }))
+    withSecret(secret, (key) =>
+      withSecret(seedCopy, (from) => {
+        if (seed === undefined) fillRandom(from)
+        else from.set(seed)
+        native.crypto_sign_seed_keypair(publicKey, key, from)
+      }),
+    )
   } finally {
     seedCopy.destroy()
   }

@@ -6,7 +6,13 @@
  * the expanded form of 3168 bytes is accepted too. Raw key import copies the key into OpenSSL's heap, where it is
  * cleansed when the key object is collected: see docs/spec/session.md §12.
  */
-import { createPrivateKey, createPublicKey, decapsulate as nodeDecapsulate, encapsulate as nodeEncapsulate, type KeyObject } from 'node:crypto'
+import {
+  createPrivateKey,
+  createPublicKey,
+  decapsulate as nodeDecapsulate,
+  encapsulate as nodeEncapsulate,
+  type KeyObject,
+} from 'node:crypto'
 import { ml_kem1024 } from '@noble/post-quantum/ml-kem.js'
 import { type SecretArena, type SecretBytes, secretFrom, wipe, withSecret } from '@tallystick/secret-bytes/arena'
 import { ProtocolError } from './errors.js'
@@ -103,12 +109,39 @@ function importPublic(publicKey: Uint8Array): KeyObject {
 
 /** PKCS#8 with the expanded key alone: SEQUENCE { 0, id-alg-ml-kem-1024, OCTET STRING { OCTET STRING dk } }. */
 const PKCS8_PREFIX = Uint8Array.of(
-  0x30, 0x82, 0x0c, 0x78, 0x02, 0x01, 0x00, 0x30, 0x0b, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x04, 0x03,
-  0x04, 0x82, 0x0c, 0x64, 0x04, 0x82, 0x0c, 0x60,
+  0x30,
+  0x82,
+  0x0c,
+  0x78,
+  0x02,
+  0x01,
+  0x00,
+  0x30,
+  0x0b,
+  0x06,
+  0x09,
+  0x60,
+  0x86,
+  0x48,
+  0x01,
+  0x65,
+  0x03,
+  0x04,
+  0x04,
+  0x03,
+  0x04,
+  0x82,
+  0x0c,
+  0x64,
+  0x04,
+  0x82,
+  0x0c,
+  0x60,
 )
 
 function importExpanded(expanded: Uint8Array): KeyObject {
-  if (expanded.length !== KEM_EXPANDED_KEY_BYTES) throw new ProtocolError('KeyStorage', 'an ML-KEM-1024 decapsulation key is 64 or 3168 bytes', { reason: 'storeFailed' })
+  if (expanded.length !== KEM_EXPANDED_KEY_BYTES)
+    throw new ProtocolError('KeyStorage', 'an ML-KEM-1024 decapsulation key is 64 or 3168 bytes', { reason: 'storeFailed' })
   const der = new Uint8Array(PKCS8_PREFIX.length + expanded.length)
   der.set(PKCS8_PREFIX)
   der.set(expanded, PKCS8_PREFIX.length)

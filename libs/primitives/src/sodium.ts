@@ -20,11 +20,21 @@ interface NativeCrypto {
   /** Throws on an all-zero result. */
   crypto_scalarmult(out: Uint8Array, secretKey: Uint8Array, publicKey: Uint8Array): void
   crypto_aead_chacha20poly1305_ietf_encrypt(
-    out: Uint8Array, plaintext: Uint8Array, aad: Uint8Array | null, nsec: null, nonce: Uint8Array, key: Uint8Array,
+    out: Uint8Array,
+    plaintext: Uint8Array,
+    aad: Uint8Array | null,
+    nsec: null,
+    nonce: Uint8Array,
+    key: Uint8Array,
   ): number
   /** Throws when the tag does not fit. */
   crypto_aead_chacha20poly1305_ietf_decrypt(
-    out: Uint8Array, nsec: null, ciphertext: Uint8Array, aad: Uint8Array | null, nonce: Uint8Array, key: Uint8Array,
+    out: Uint8Array,
+    nsec: null,
+    ciphertext: Uint8Array,
+    aad: Uint8Array | null,
+    nonce: Uint8Array,
+    key: Uint8Array,
   ): number
 }
 

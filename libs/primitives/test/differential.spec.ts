@@ -27,74 +27,100 @@ const run = { numRuns: 200 }
 
 describe('against @noble and node:crypto', () => {
   test('SHA-256 over parts', () => {
-    fc.assert(fc.property(fc.array(any(300), { maxLength: 5 }), (parts) => {
-      expect(sha256(...parts)).toEqual(nobleSha256(concat(...parts)))
-    }), run)
+    fc.assert(
+      fc.property(fc.array(any(300), { maxLength: 5 }), (parts) => {
+        expect(sha256(...parts)).toEqual(nobleSha256(concat(...parts)))
+      }),
+      run,
+    )
   })
 
   test('HMAC-SHA256, keys on both sides of the block size', () => {
-    fc.assert(fc.property(any(150), any(300), (key, message) => {
-      const expected = nobleHmac(nobleSha256, key, message)
-      expect(hmacSha256(key, message)).toEqual(expected)
-      expect(Buffer.from(expected)).toEqual(createHmac('sha256', key).update(message).digest())
-    }), run)
+    fc.assert(
+      fc.property(any(150), any(300), (key, message) => {
+        const expected = nobleHmac(nobleSha256, key, message)
+        expect(hmacSha256(key, message)).toEqual(expected)
+        expect(Buffer.from(expected)).toEqual(createHmac('sha256', key).update(message).digest())
+      }),
+      run,
+    )
   })
 
   test('HMAC-SHA256 in place of its own key', () => {
-    fc.assert(fc.property(exactly(32), any(40), (key, message) => {
-      const place = key.slice()
-      hmacSha256Into(place, place, message)
-      expect(place).toEqual(nobleHmac(nobleSha256, key, message))
-    }), run)
+    fc.assert(
+      fc.property(exactly(32), any(40), (key, message) => {
+        const place = key.slice()
+        hmacSha256Into(place, place, message)
+        expect(place).toEqual(nobleHmac(nobleSha256, key, message))
+      }),
+      run,
+    )
   })
 
   test('HKDF-SHA256', () => {
-    fc.assert(fc.property(any(100), any(100), any(100), fc.integer({ min: 1, max: 300 }), (ikm, salt, info, length) => {
-      const okm = hkdfSha256(ikm, salt, info, length)
-      expect(okm).toEqual(nobleHkdf(nobleSha256, ikm, salt, info, length))
-      expect(okm).toEqual(new Uint8Array(hkdfSync('sha256', ikm, salt, info, length)))
-    }), run)
+    fc.assert(
+      fc.property(any(100), any(100), any(100), fc.integer({ min: 1, max: 300 }), (ikm, salt, info, length) => {
+        const okm = hkdfSha256(ikm, salt, info, length)
+        expect(okm).toEqual(nobleHkdf(nobleSha256, ikm, salt, info, length))
+        expect(okm).toEqual(new Uint8Array(hkdfSync('sha256', ikm, salt, info, length)))
+      }),
+      run,
+    )
   })
 
   test('ChaCha20-Poly1305', () => {
-    fc.assert(fc.property(exactly(32), exactly(12), any(100), any(2000), (key, nonce, aad, plaintext) => {
-      const sealed = aead.seal(key, nonce, aad, plaintext)
-      expect(sealed).toEqual(chacha20poly1305(key, nonce, aad).encrypt(plaintext))
-      expect(aead.open(key, nonce, aad, sealed)).toEqual(plaintext)
-    }), run)
+    fc.assert(
+      fc.property(exactly(32), exactly(12), any(100), any(2000), (key, nonce, aad, plaintext) => {
+        const sealed = aead.seal(key, nonce, aad, plaintext)
+        expect(sealed).toEqual(chacha20poly1305(key, nonce, aad).encrypt(plaintext))
+        expect(aead.open(key, nonce, aad, sealed)).toEqual(plaintext)
+      }),
+      run,
+    )
   })
 
   test('X25519', () => {
     const pkcs8 = (key: Uint8Array): Buffer => Buffer.concat([Buffer.from('302e020100300506032b656e04220420', 'hex'), key])
     const spki = (key: Uint8Array): Buffer => Buffer.concat([Buffer.from('302a300506032b656e032100', 'hex'), key])
-    fc.assert(fc.property(exactly(32), exactly(32), (a, b) => {
-      const pair = x25519.generateKeyPair(arena, () => a.slice())
-      const other = nobleX25519.getPublicKey(b)
-      const shared = x25519.agree(arena, pair.secret, other)
-      const got = withSecret(shared, toHex)
-      expect(pair.publicKey).toEqual(nobleX25519.getPublicKey(a))
-      expect(x25519.publicKeyOf(pair.secret)).toEqual(pair.publicKey)
-      expect(got).toBe(toHex(nobleX25519.getSharedSecret(a, other)))
-      expect(got).toBe(diffieHellman({ privateKey: createPrivateKey({ key: pkcs8(a), format: 'der', type: 'pkcs8' }), publicKey: createPublicKey({ key: spki(other), format: 'der', type: 'spki' }) }).toString('hex'))
-      pair.secret.destroy()
-      shared.destroy()
-    }), run)
+    fc.assert(
+      fc.property(exactly(32), exactly(32), (a, b) => {
+        const pair = x25519.generateKeyPair(arena, () => a.slice())
+        const other = nobleX25519.getPublicKey(b)
+        const shared = x25519.agree(arena, pair.secret, other)
+        const got = withSecret(shared, toHex)
+        expect(pair.publicKey).toEqual(nobleX25519.getPublicKey(a))
+        expect(x25519.publicKeyOf(pair.secret)).toEqual(pair.publicKey)
+        expect(got).toBe(toHex(nobleX25519.getSharedSecret(a, other)))
+        expect(got).toBe(
+          diffieHellman({
+            privateKey: createPrivateKey({ key: pkcs8(a), format: 'der', type: 'pkcs8' }),
+            publicKey: createPublicKey({ key: spki(other), format: 'der', type: 'spki' }),
+          }).toString('hex'),
+        )
+        pair.secret.destroy()
+        shared.destroy()
+      }),
+      run,
+    )
   })
 
   test('Ed25519', () => {
-    fc.assert(fc.property(exactly(32), any(200), fc.nat(), (seed, message, flip) => {
-      const key = generateSigningKey(arena, seed)
-      const signature = sign(key.secret, message)
-      expect(key.publicKey).toEqual(nobleEd25519.getPublicKey(seed))
-      expect(signature).toEqual(nobleEd25519.sign(message, seed))
-      const der = Buffer.concat([Buffer.from('302e020100300506032b657004220420', 'hex'), seed])
-      expect(Buffer.from(signature)).toEqual(nodeSign(null, message, createPrivateKey({ key: der, format: 'der', type: 'pkcs8' })))
-      expect(verify(key.publicKey, message, signature)).toBe(true)
-      const bad = signature.slice()
-      bad[flip % 64]! ^= 1 << flip % 8
-      expect(verify(key.publicKey, message, bad)).toBe(false)
-      key.secret.destroy()
-    }), run)
+    fc.assert(
+      fc.property(exactly(32), any(200), fc.nat(), (seed, message, flip) => {
+        const key = generateSigningKey(arena, seed)
+        const signature = sign(key.secret, message)
+        expect(key.publicKey).toEqual(nobleEd25519.getPublicKey(seed))
+        expect(signature).toEqual(nobleEd25519.sign(message, seed))
+        const der = Buffer.concat([Buffer.from('302e020100300506032b657004220420', 'hex'), seed])
+        expect(Buffer.from(signature)).toEqual(nodeSign(null, message, createPrivateKey({ key: der, format: 'der', type: 'pkcs8' })))
+        expect(verify(key.publicKey, message, signature)).toBe(true)
+        const bad = signature.slice()
+        bad[flip % 64]! ^= 1 << (flip % 8)
+        expect(verify(key.publicKey, message, bad)).toBe(false)
+        key.secret.destroy()
+      }),
+      run,
+    )
   })
 
   test('BLAKE3 against the published test vectors', () => {
@@ -182,10 +208,12 @@ describe('where libraries differ, the rule of the product', () => {
   test('X25519 refuses each non-canonical u and wrong lengths', () => {
     const pair = x25519.generateKeyPair(arena)
     const p = 2n ** 255n - 19n
-    for (let u = p; u < 2n ** 255n; u++) expect(() => x25519.agree(arena, pair.secret, encode(u))).toThrow(expect.objectContaining({ code: 'InvalidPublicKey' }))
+    for (let u = p; u < 2n ** 255n; u++)
+      expect(() => x25519.agree(arena, pair.secret, encode(u))).toThrow(expect.objectContaining({ code: 'InvalidPublicKey' }))
     const high = pair.publicKey.slice()
     high[31]! |= 0x80
-    for (const key of [high, new Uint8Array(31), new Uint8Array(33)]) expect(() => x25519.agree(arena, pair.secret, key)).toThrow(expect.objectContaining({ code: 'InvalidPublicKey' }))
+    for (const key of [high, new Uint8Array(31), new Uint8Array(33)])
+      expect(() => x25519.agree(arena, pair.secret, key)).toThrow(expect.objectContaining({ code: 'InvalidPublicKey' }))
     expect(x25519.isCanonicalU(encode(p - 1n))).toBe(true)
     pair.secret.destroy()
     expect(arena.usedBytes).toBe(0)
@@ -209,8 +237,12 @@ describe('where libraries differ, the rule of the product', () => {
     for (let i = 0; i < sealed.length; i++) {
       const bad = sealed.slice()
       bad[i]! ^= 0x80
-      expect(() => aead.open(new Uint8Array(32), new Uint8Array(12), new Uint8Array(0), bad)).toThrow(expect.objectContaining({ code: 'Decryption', message: 'cannot be decrypted' }))
+      expect(() => aead.open(new Uint8Array(32), new Uint8Array(12), new Uint8Array(0), bad)).toThrow(
+        expect.objectContaining({ code: 'Decryption', message: 'cannot be decrypted' }),
+      )
     }
-    expect(() => aead.open(new Uint8Array(32), new Uint8Array(12), new Uint8Array(0), sealed.slice(0, 15))).toThrow(expect.objectContaining({ code: 'Decryption' }))
+    expect(() => aead.open(new Uint8Array(32), new Uint8Array(12), new Uint8Array(0), sealed.slice(0, 15))).toThrow(
+      expect.objectContaining({ code: 'Decryption' }),
+    )
   })
 })

@@ -60,14 +60,19 @@ test('Ed25519: valid accepted, invalid refused', (context) => {
 
 test('ChaCha20-Poly1305: valid opens and seals to the same bytes, invalid is Decryption', (context) => {
   let count = 0
-  for (const group of wycheproof<{ key: string; iv: string; aad: string; msg: string; ct: string; tag: string }>(context, 'chacha20_poly1305_test.json')) {
+  for (const group of wycheproof<{ key: string; iv: string; aad: string; msg: string; ct: string; tag: string }>(
+    context,
+    'chacha20_poly1305_test.json',
+  )) {
     for (const t of group.tests) {
       const [key, iv, aad, sealed] = [fromHex(t.key), fromHex(t.iv), fromHex(t.aad), fromHex(t.ct + t.tag)]
       if (t.result === 'valid') {
         expect(toHex(aead.open(key, iv, aad, sealed)), `tcId ${t.tcId}`).toBe(t.msg)
         expect(toHex(aead.seal(key, iv, aad, fromHex(t.msg)))).toBe(t.ct + t.tag)
       } else {
-        expect(() => aead.open(key, iv, aad, sealed), `tcId ${t.tcId} ${t.comment}`).toThrow(expect.objectContaining({ code: 'Decryption' }))
+        expect(() => aead.open(key, iv, aad, sealed), `tcId ${t.tcId} ${t.comment}`).toThrow(
+          expect.objectContaining({ code: 'Decryption' }),
+        )
       }
       count++
     }
@@ -77,7 +82,10 @@ test('ChaCha20-Poly1305: valid opens and seals to the same bytes, invalid is Dec
 
 test('HKDF-SHA256', (context) => {
   let count = 0
-  for (const group of wycheproof<{ ikm: string; salt: string; info: string; size: number; okm: string }>(context, 'hkdf_sha256_test.json')) {
+  for (const group of wycheproof<{ ikm: string; salt: string; info: string; size: number; okm: string }>(
+    context,
+    'hkdf_sha256_test.json',
+  )) {
     for (const t of group.tests) {
       const derive = (): Uint8Array => hkdfSha256(fromHex(t.ikm), fromHex(t.salt), fromHex(t.info), t.size)
       if (t.result === 'valid') expect(toHex(derive()), `tcId ${t.tcId}`).toBe(t.okm)

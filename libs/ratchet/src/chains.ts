@@ -65,7 +65,13 @@ export interface SealedMessage {
  * @throws ProtocolError Encryption when the plaintext exceeds 4 MiB
  * @see docs/spec/session.md §6
  */
-export function sealMessage(arena: SecretArena, messageKey: Uint8Array, salt: Uint8Array, aad: Uint8Array, plaintext: Uint8Array): SealedMessage {
+export function sealMessage(
+  arena: SecretArena,
+  messageKey: Uint8Array,
+  salt: Uint8Array,
+  aad: Uint8Array,
+  plaintext: Uint8Array,
+): SealedMessage {
   const padded = pad(plaintext)
   return withMessageKeys(arena, messageKey, salt, (key, nonce, commitmentKey) => ({
     ciphertext: seal(key, nonce, aad, padded),
@@ -79,7 +85,13 @@ export function sealMessage(arena: SecretArena, messageKey: Uint8Array, salt: Ui
  * @throws ProtocolError VerificationFailed when they do and the commitment does not
  * @see docs/spec/session.md §6
  */
-export function openMessage(arena: SecretArena, messageKey: Uint8Array, salt: Uint8Array, aad: Uint8Array, message: SealedMessage): Uint8Array {
+export function openMessage(
+  arena: SecretArena,
+  messageKey: Uint8Array,
+  salt: Uint8Array,
+  aad: Uint8Array,
+  message: SealedMessage,
+): Uint8Array {
   return withMessageKeys(arena, messageKey, salt, (key, nonce, commitmentKey) => {
     const plaintext = unpad(open(key, nonce, aad, message.ciphertext))
     if (!equalConstantTime(blake3Keyed(commitmentKey, plaintext), message.commit)) {
@@ -89,7 +101,12 @@ export function openMessage(arena: SecretArena, messageKey: Uint8Array, salt: Ui
   })
 }
 
-function withMessageKeys<T>(arena: SecretArena, messageKey: Uint8Array, salt: Uint8Array, fn: (key: Uint8Array, nonce: Uint8Array, commitmentKey: Uint8Array) => T): T {
+function withMessageKeys<T>(
+  arena: SecretArena,
+  messageKey: Uint8Array,
+  salt: Uint8Array,
+  fn: (key: Uint8Array, nonce: Uint8Array, commitmentKey: Uint8Array) => T,
+): T {
   return withScratch(arena, 44 + 32, (out) => {
     const keyAndNonce = out.subarray(0, 44)
     const commitmentKey = out.subarray(44)

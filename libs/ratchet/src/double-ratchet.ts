@@ -10,7 +10,16 @@ import { sha256 } from '@tallystick/primitives/hash'
 import type { RandomSource } from '@tallystick/primitives/random'
 import { agreeInto, generateKeyPair } from '@tallystick/primitives/x25519'
 import { type SecretArena, type SecretBytes, withSecret } from '@tallystick/secret-bytes/arena'
-import { encodeEnvelope, encodeHandshake, encodeHeader, type Envelope, type Handshake, type Header, SALT_BYTES, SUITE } from '@tallystick/wire/envelope'
+import {
+  encodeEnvelope,
+  encodeHandshake,
+  encodeHeader,
+  type Envelope,
+  type Handshake,
+  type Header,
+  SALT_BYTES,
+  SUITE,
+} from '@tallystick/wire/envelope'
 import { kdfChain, kdfRoot, nameExporter, openMessage, sealMessage, withScratch } from './chains.js'
 import { MAX_JUMP, MAX_MESSAGE_NUMBER, MAX_SKIPPED, MAX_SKIPPED_AGE_MS } from './limits.js'
 import { samePublic, stateLength, StateView } from './state.js'
@@ -84,24 +93,33 @@ export function encrypt(args: EncryptArgs): Encrypted {
   const { arena, random, plaintext } = args
   const copy = arena.allocate(args.state.length)
   try {
-    const envelope = withSecret(args.state, (old) => withSecret(copy, (bytes) => {
-      bytes.set(old)
-      const view = new StateView(bytes)
-      const handshakeBytes = handshakeFor(view, args.handshake)
-      if (!view.has('sending')) startSendingChain(arena, random, view)
-      if (view.ns >= MAX_MESSAGE_NUMBER) throw new ProtocolError('EpochExpired', 'the sending chain is used up')
-      const header: Header = {
-        v: 1, suite: SUITE, sid: view.sid.slice(), epoch: view.epoch, dh: view.ownPublic.slice(), pn: view.pn, n: view.ns, salt: random(SALT_BYTES),
-      }
-      const headerBytes = encodeHeader(header)
-      const message = withScratch(arena, 32, (messageKey) => {
-        kdfChain(view.sendingChain, messageKey)
-        return sealMessage(arena, messageKey, header.salt, messageAad(view, headerBytes, handshakeBytes), plaintext)
-      })
-      view.ns += 1
-      view.sent += 1
-      return encodeEnvelope({ headerBytes, handshakeBytes, ...message })
-    }))
+    const envelope = withSecret(args.state, (old) =>
+      withSecret(copy, (bytes) => {
+        bytes.set(old)
+        const view = new StateView(bytes)
+        const handshakeBytes = handshakeFor(view, args.handshake)
+        if (!view.has('sending')) startSendingChain(arena, random, view)
+        if (view.ns >= MAX_MESSAGE_NUMBER) throw new ProtocolError('EpochExpired', 'the sending chain is used up')
+        const header: Header = {
+          v: 1,
+          suite: SUITE,
+          sid: view.sid.slice(),
+          epoch: view.epoch,
+          dh: view.ownPublic.slice(),
+          pn: view.pn,
+          n: view.ns,
+          salt: random(SALT_BYTES),
+        }
+        const headerBytes = encodeHeader(header)
+        const message = withScratch(arena, 32, (messageKey) => {
+          kdfChain(view.sendingChain, messageKey)
+          return sealMessage(arena, messageKey, header.salt, messageAad(view, headerBytes, handshakeBytes), plaintext)
+        })
+        view.ns += 1
+        view.sent += 1
+        return encodeEnvelope({ headerBytes, handshakeBytes, ...message })
+      }),
+    )
     return { state: copy, envelope }
   } catch (error) {
     copy.destroy()
@@ -195,7 +213,8 @@ function handshakeFor(view: StateView, handshake: Handshake | undefined): Uint8A
   if (!view.has('initiator') || view.has('confirmed')) return new Uint8Array(0)
   if (handshake === undefined) throw new ProtocolError('Encryption', 'the handshake must be repeated until the first reply')
   const bytes = encodeHandshake(handshake)
-  if (!samePublic(sha256(bytes), view.handshakeDigest)) throw new ProtocolError('Encryption', 'the handshake is not the one of this session')
+  if (!samePublic(sha256(bytes), view.handshakeDigest))
+    throw new ProtocolError('Encryption', 'the handshake is not the one of this session')
   return bytes
 }
 
@@ -242,7 +261,8 @@ interface Plan {
 /** @see docs/spec/session.md §5.4, steps 1–4 */
 function planFor(view: StateView, envelope: Envelope): Plan {
   const { header } = envelope
-  if (!samePublic(header.sid, view.sid) || header.epoch !== view.epoch || !handshakeFits(view, envelope)) return refuse()
+  if (!samePublic(header.sid, view.sid) || header.epoch !== view.epoch || header.n >= MAX_MESSAGE_NUMBER || !handshakeFits(view, envelope))
+    return refuse()
   const index = view.findSkipped(header.dh, header.n)
   if (index >= 0) return { kind: 'stored', index, old: NO_RUN, current: NO_RUN }
   if (view.has('remoteKey') && samePublic(header.dh, view.remote)) {
@@ -316,7 +336,14 @@ function derive(arena: SecretArena, old: StateView, plan: Plan, header: Header, 
 }
 
 /** Builds the next state. Called only after the message has been verified. */
-function advance(arena: SecretArena, old: StateView, plan: Plan, header: Header, work: Workspace, now: number): Omit<Decrypted, 'plaintext'> {
+function advance(
+  arena: SecretArena,
+  old: StateView,
+  plan: Plan,
+  header: Header,
+  work: Workspace,
+  now: number,
+): Omit<Decrypted, 'plaintext'> {
   const kept: number[] = []
   for (let i = 0; i < old.skippedCount; i++) {
     if (i !== plan.index && now - old.skipped(i).storedAt <= MAX_SKIPPED_AGE_MS) kept.push(i)
@@ -334,7 +361,12 @@ function advance(arena: SecretArena, old: StateView, plan: Plan, header: Header,
     let at = kept.length
     const putAside = (dh: Uint8Array, run: Run, offset: number): void => {
       for (let i = 0; i < run.count; i++, at++) {
-        view.writeSkipped(at, { dh, n: run.from + i, storedAt, messageKey: work.skipped.subarray(32 * (offset + i), 32 * (offset + i + 1)) })
+        view.writeSkipped(at, {
+          dh,
+          n: run.from + i,
+          storedAt,
+          messageKey: work.skipped.subarray(32 * (offset + i), 32 * (offset + i + 1)),
+        })
       }
     }
     putAside(old.remote, plan.old, 0)

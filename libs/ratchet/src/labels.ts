@@ -9,7 +9,7 @@ import { type PrekeyKind, SUITE } from '@tallystick/wire/envelope'
 const SUITE_BYTES = utf8(SUITE)
 
 export type Purpose =
-  | 'prekey-signature' | 'handshake-transcript' | 'session-id' | 'pqxdh' | 'root' | 'message' | 'commitment' | 'exporter-name'
+  'prekey-signature' | 'handshake-transcript' | 'session-id' | 'pqxdh' | 'root' | 'message' | 'commitment' | 'exporter-name'
 
 /** `tallystick/<purpose>/v1`. */
 export function label(purpose: Purpose): Uint8Array {

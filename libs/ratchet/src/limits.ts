@@ -12,5 +12,5 @@ export const MAX_SKIPPED_AGE_MS = 14 * 24 * 60 * 60 * 1000
 /** Exporters kept, newest first: a rotation may name one that both sides had before messages crossed. */
 export const MAX_EXPORTERS = 4
 
-/** Last message number of a chain; the next would not fit the header. */
+/** Message numbers of a chain stay below this: the count of messages must fit the header's `pn`. */
 export const MAX_MESSAGE_NUMBER = 0xffff_ffff

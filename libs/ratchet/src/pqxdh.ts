@@ -104,32 +104,44 @@ export function initiate(args: InitiateArgs): Initiated {
       ...(args.salt === undefined ? {} : { continuity: exporterName(args.salt) }),
     }
     const transcript = transcriptOf({
-      initiator: self, responder: peer, handshake, epoch: args.epoch, spkPublic: spk.key, pqPublic: pq.key, opkPublic: opk?.key,
+      initiator: self,
+      responder: peer,
+      handshake,
+      epoch: args.epoch,
+      spkPublic: spk.key,
+      pqPublic: pq.key,
+      opkPublic: opk?.key,
     })
     const { sharedSecret } = kem
-    const state = deriveState(args, handshake, transcript, (ikm) => {
-      withSecret(self.dhSecret, (ik) => agreeInto(ikm.dh1, ik, spk.key))
-      withSecret(ephemeral.secret, (ek) => {
-        agreeInto(ikm.dh2, ek, peer.dhPublic)
-        agreeInto(ikm.dh3, ek, spk.key)
-        if (opk !== undefined) agreeInto(ikm.dh4!, ek, opk.key)
-      })
-      withSecret(sharedSecret, (ss) => ikm.ss.set(ss))
-    }, (view) => {
-      view.set('initiator', true)
-      view.set('ownKey', true)
-      view.set('remoteKey', true)
-      view.set('sending', true)
-      withSecret(ratchet.secret, (key) => view.ownSecret.set(key))
-      view.ownPublic.set(ratchet.publicKey)
-      view.remote.set(spk.key)
-      withScratch(arena, 64, (scratch) => {
-        const exporter = scratch.subarray(32)
-        agreeInto(scratch.subarray(0, 32), view.ownSecret, spk.key)
-        kdfRoot(arena, view.root, scratch.subarray(0, 32), view.sendingChain, exporter)
-        view.pushExporter('sent', exporter)
-      })
-    })
+    const state = deriveState(
+      args,
+      handshake,
+      transcript,
+      (ikm) => {
+        withSecret(self.dhSecret, (ik) => agreeInto(ikm.dh1, ik, spk.key))
+        withSecret(ephemeral.secret, (ek) => {
+          agreeInto(ikm.dh2, ek, peer.dhPublic)
+          agreeInto(ikm.dh3, ek, spk.key)
+          if (opk !== undefined) agreeInto(ikm.dh4!, ek, opk.key)
+        })
+        withSecret(sharedSecret, (ss) => ikm.ss.set(ss))
+      },
+      (view) => {
+        view.set('initiator', true)
+        view.set('ownKey', true)
+        view.set('remoteKey', true)
+        view.set('sending', true)
+        withSecret(ratchet.secret, (key) => view.ownSecret.set(key))
+        view.ownPublic.set(ratchet.publicKey)
+        view.remote.set(spk.key)
+        withScratch(arena, 64, (scratch) => {
+          const exporter = scratch.subarray(32)
+          agreeInto(scratch.subarray(0, 32), view.ownSecret, spk.key)
+          kdfRoot(arena, view.root, scratch.subarray(0, 32), view.sendingChain, exporter)
+          view.pushExporter('sent', exporter)
+        })
+      },
+    )
     return { state, sid: sidOf(transcript), handshake }
   } finally {
     ephemeral.secret.destroy()
@@ -148,33 +160,49 @@ export function initiate(args: InitiateArgs): Initiated {
 export function respond(args: RespondArgs): { state: SecretBytes; sid: Uint8Array } {
   const { arena, self, peer, handshake, prekeys } = args
   checkContinuity(handshake, args.salt)
-  if (!samePublic(handshake.certificateDigest, peer.certificateDigest) || (handshake.opkId === undefined) !== (prekeys.opk === undefined) || samePublic(self.dhPublic, peer.dhPublic)) {
+  if (
+    !samePublic(handshake.certificateDigest, peer.certificateDigest) ||
+    (handshake.opkId === undefined) !== (prekeys.opk === undefined) ||
+    samePublic(self.dhPublic, peer.dhPublic)
+  ) {
     throw new ProtocolError('Decryption', 'cannot be decrypted')
   }
   const { opk } = prekeys
   let sharedSecret: SecretBytes | undefined
   try {
     const transcript = transcriptOf({
-      initiator: peer, responder: self, handshake, epoch: args.epoch,
-      spkPublic: prekeys.spkPublic, pqPublic: prekeys.pqPublic, opkPublic: opk === undefined ? undefined : publicKeyOf(opk),
+      initiator: peer,
+      responder: self,
+      handshake,
+      epoch: args.epoch,
+      spkPublic: prekeys.spkPublic,
+      pqPublic: prekeys.pqPublic,
+      opkPublic: opk === undefined ? undefined : publicKeyOf(opk),
     })
     const ss = (sharedSecret = decapsulate(arena, prekeys.pq, handshake.kemCiphertext))
-    const state = deriveState(args, handshake, transcript, (ikm) => {
-      withSecret(prekeys.spk, (spk) => {
-        agreeInto(ikm.dh1, spk, peer.dhPublic)
-        agreeInto(ikm.dh3, spk, handshake.ek)
-      })
-      withSecret(self.dhSecret, (ik) => agreeInto(ikm.dh2, ik, handshake.ek))
-      if (opk !== undefined) withSecret(opk, (key) => agreeInto(ikm.dh4!, key, handshake.ek))
-      withSecret(ss, (bytes) => ikm.ss.set(bytes))
-    }, (view) => {
-      view.set('ownKey', true)
-      withSecret(prekeys.spk, (key) => view.ownSecret.set(key))
-      view.ownPublic.set(prekeys.spkPublic)
-    })
+    const state = deriveState(
+      args,
+      handshake,
+      transcript,
+      (ikm) => {
+        withSecret(prekeys.spk, (spk) => {
+          agreeInto(ikm.dh1, spk, peer.dhPublic)
+          agreeInto(ikm.dh3, spk, handshake.ek)
+        })
+        withSecret(self.dhSecret, (ik) => agreeInto(ikm.dh2, ik, handshake.ek))
+        if (opk !== undefined) withSecret(opk, (key) => agreeInto(ikm.dh4!, key, handshake.ek))
+        withSecret(ss, (bytes) => ikm.ss.set(bytes))
+      },
+      (view) => {
+        view.set('ownKey', true)
+        withSecret(prekeys.spk, (key) => view.ownSecret.set(key))
+        view.ownPublic.set(prekeys.spkPublic)
+      },
+    )
     return { state, sid: sidOf(transcript) }
   } catch (error) {
-    if (error instanceof ProtocolError && error.code === 'InvalidPublicKey') throw new ProtocolError('Decryption', 'cannot be decrypted', { cause: error })
+    if (error instanceof ProtocolError && error.code === 'InvalidPublicKey')
+      throw new ProtocolError('Decryption', 'cannot be decrypted', { cause: error })
     throw error
   } finally {
     sharedSecret?.destroy()
@@ -218,10 +246,15 @@ interface Transcript {
 /** AD of the handshake. @see docs/spec/session.md §3.4 */
 function associatedData(t: Transcript): Uint8Array {
   return concat(
-    encodeEC(t.initiator.dhPublic), encodeEC(t.responder.dhPublic), encodeKEM(t.pqPublic),
-    t.initiator.certificateDigest, t.responder.certificateDigest,
-    encodeText(t.initiator.fleetId), encodeText(t.responder.fleetId),
-    encodeText(t.initiator.peerId), encodeText(t.responder.peerId),
+    encodeEC(t.initiator.dhPublic),
+    encodeEC(t.responder.dhPublic),
+    encodeKEM(t.pqPublic),
+    t.initiator.certificateDigest,
+    t.responder.certificateDigest,
+    encodeText(t.initiator.fleetId),
+    encodeText(t.responder.fleetId),
+    encodeText(t.initiator.peerId),
+    encodeText(t.responder.peerId),
     suiteBytes(),
   )
 }
@@ -229,9 +262,14 @@ function associatedData(t: Transcript): Uint8Array {
 function transcriptOf(t: Transcript): Uint8Array {
   const { handshake: h } = t
   return sha256(
-    label('handshake-transcript'), associatedData(t), u32be(t.epoch), encodeEC(h.ek),
-    u32be(h.spkId), encodeEC(t.spkPublic),
-    Uint8Array.of(kindByte(h.pqKind)), u32be(h.pqId),
+    label('handshake-transcript'),
+    associatedData(t),
+    u32be(t.epoch),
+    encodeEC(h.ek),
+    u32be(h.spkId),
+    encodeEC(t.spkPublic),
+    Uint8Array.of(kindByte(h.pqKind)),
+    u32be(h.pqId),
     h.opkId === undefined || t.opkPublic === undefined ? Uint8Array.of(0) : concat(Uint8Array.of(1), u32be(h.opkId), encodeEC(t.opkPublic)),
     h.kemCiphertext,
     h.continuity === undefined ? Uint8Array.of(0) : concat(Uint8Array.of(1), h.continuity),
@@ -244,8 +282,11 @@ function sidOf(transcript: Uint8Array): Uint8Array {
 
 /** SK into a new state's root; `finish` adds what differs between the two sides. Nothing is left behind on a throw. */
 function deriveState(
-  args: { arena: SecretArena; epoch: number; salt?: SecretBytes }, handshake: Handshake, transcript: Uint8Array,
-  fill: (ikm: KeyMaterial) => void, finish: (view: StateView) => void,
+  args: { arena: SecretArena; epoch: number; salt?: SecretBytes },
+  handshake: Handshake,
+  transcript: Uint8Array,
+  fill: (ikm: KeyMaterial) => void,
+  finish: (view: StateView) => void,
 ): SecretBytes {
   const { arena } = args
   const withOpk = handshake.opkId !== undefined
@@ -277,9 +318,12 @@ function deriveState(
 function checkBundle(self: LocalIdentity, peer: RemoteIdentity, bundle: Bundle): void {
   const { spk, pq, opk } = bundle
   if (samePublic(self.dhPublic, peer.dhPublic)) throw new ProtocolError('UnauthorizedPeer', 'a fleet has no session with itself')
-  if (!samePublic(sha256(bundle.certificate), peer.certificateDigest)) throw new ProtocolError('IdentityChanged', 'the bundle comes with another certificate than the pinned one')
-  if (!verify(peer.signKey, spkMessage(spk.id, spk.key), spk.signature)) throw new ProtocolError('InvalidSignature', 'signed prekey: the signature does not verify')
-  if (!verify(peer.signKey, pqMessage(pq.kind, pq.id, pq.key), pq.signature)) throw new ProtocolError('InvalidSignature', 'KEM prekey: the signature does not verify')
+  if (!samePublic(sha256(bundle.certificate), peer.certificateDigest))
+    throw new ProtocolError('IdentityChanged', 'the bundle comes with another certificate than the pinned one')
+  if (!verify(peer.signKey, spkMessage(spk.id, spk.key), spk.signature))
+    throw new ProtocolError('InvalidSignature', 'signed prekey: the signature does not verify')
+  if (!verify(peer.signKey, pqMessage(pq.kind, pq.id, pq.key), pq.signature))
+    throw new ProtocolError('InvalidSignature', 'KEM prekey: the signature does not verify')
   for (const key of [peer.dhPublic, spk.key, ...(opk === undefined ? [] : [opk.key])]) {
     if (!isCanonicalU(key)) throw new ProtocolError('InvalidPublicKey', 'not a canonical X25519 public key')
   }
@@ -287,7 +331,10 @@ function checkBundle(self: LocalIdentity, peer: RemoteIdentity, bundle: Bundle):
 
 function checkContinuity(handshake: Handshake, salt: SecretBytes | undefined): void {
   const { continuity } = handshake
-  if ((continuity === undefined) !== (salt === undefined) || (salt !== undefined && continuity !== undefined && !samePublic(continuity, exporterName(salt)))) {
+  if (
+    (continuity === undefined) !== (salt === undefined) ||
+    (salt !== undefined && continuity !== undefined && !samePublic(continuity, exporterName(salt)))
+  ) {
     throw new ProtocolError('ContinuityBroken', 'the handshake does not continue the session at hand')
   }
 }

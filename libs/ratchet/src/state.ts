@@ -12,9 +12,25 @@ const FLAG = { initiator: 0x01, confirmed: 0x02, sending: 0x04, receiving: 0x08,
 type FlagName = keyof typeof FLAG
 
 const AT = {
-  version: 0, flags: 1, epoch: 4, sent: 8, received: 16, ns: 24, nr: 28, pn: 32, skippedCount: 36,
-  sid: 40, transcript: 56, handshakeDigest: 88, root: 120, ownSecret: 152, ownPublic: 184, remote: 216,
-  sendingChain: 248, receivingChain: 280, exporters: 312,
+  version: 0,
+  flags: 1,
+  epoch: 4,
+  sent: 8,
+  received: 16,
+  ns: 24,
+  nr: 28,
+  pn: 32,
+  skippedCount: 36,
+  sid: 40,
+  transcript: 56,
+  handshakeDigest: 88,
+  root: 120,
+  ownSecret: 152,
+  ownPublic: 184,
+  remote: 216,
+  sendingChain: 248,
+  receivingChain: 280,
+  exporters: 312,
 } as const
 
 const EXPORTER_SLOT = 33
@@ -51,7 +67,12 @@ export class StateView {
   constructor(bytes: Uint8Array) {
     this.bytes = bytes
     this.#data = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-    if (bytes.length < FIXED_BYTES || bytes[AT.version] !== STATE_VERSION || this.skippedCount > MAX_SKIPPED || bytes.length !== stateLength(this.skippedCount)) {
+    if (
+      bytes.length < FIXED_BYTES ||
+      bytes[AT.version] !== STATE_VERSION ||
+      this.skippedCount > MAX_SKIPPED ||
+      bytes.length !== stateLength(this.skippedCount)
+    ) {
       throw new ProtocolError('KeyStorage', 'not a session state', { reason: 'storeFailed' })
     }
   }
@@ -79,31 +100,75 @@ export class StateView {
     this.bytes[AT.flags] = on ? flags | FLAG[flag] : flags & ~FLAG[flag]
   }
 
-  get epoch(): number { return this.#data.getUint32(AT.epoch) }
-  set epoch(value: number) { this.#data.setUint32(AT.epoch, value) }
+  get epoch(): number {
+    return this.#data.getUint32(AT.epoch)
+  }
+  set epoch(value: number) {
+    this.#data.setUint32(AT.epoch, value)
+  }
   /** Messages sent in this session, over all chains. */
-  get sent(): number { return Number(this.#data.getBigUint64(AT.sent)) }
-  set sent(value: number) { this.#data.setBigUint64(AT.sent, BigInt(value)) }
+  get sent(): number {
+    return Number(this.#data.getBigUint64(AT.sent))
+  }
+  set sent(value: number) {
+    this.#data.setBigUint64(AT.sent, BigInt(value))
+  }
   /** Messages decrypted in this session, over all chains. */
-  get received(): number { return Number(this.#data.getBigUint64(AT.received)) }
-  set received(value: number) { this.#data.setBigUint64(AT.received, BigInt(value)) }
-  get ns(): number { return this.#data.getUint32(AT.ns) }
-  set ns(value: number) { this.#data.setUint32(AT.ns, value) }
-  get nr(): number { return this.#data.getUint32(AT.nr) }
-  set nr(value: number) { this.#data.setUint32(AT.nr, value) }
-  get pn(): number { return this.#data.getUint32(AT.pn) }
-  set pn(value: number) { this.#data.setUint32(AT.pn, value) }
-  get skippedCount(): number { return this.#data.getUint32(AT.skippedCount) }
+  get received(): number {
+    return Number(this.#data.getBigUint64(AT.received))
+  }
+  set received(value: number) {
+    this.#data.setBigUint64(AT.received, BigInt(value))
+  }
+  get ns(): number {
+    return this.#data.getUint32(AT.ns)
+  }
+  set ns(value: number) {
+    this.#data.setUint32(AT.ns, value)
+  }
+  get nr(): number {
+    return this.#data.getUint32(AT.nr)
+  }
+  set nr(value: number) {
+    this.#data.setUint32(AT.nr, value)
+  }
+  get pn(): number {
+    return this.#data.getUint32(AT.pn)
+  }
+  set pn(value: number) {
+    this.#data.setUint32(AT.pn, value)
+  }
+  get skippedCount(): number {
+    return this.#data.getUint32(AT.skippedCount)
+  }
 
-  get sid(): Uint8Array { return this.#at(AT.sid, 16) }
-  get transcript(): Uint8Array { return this.#at(AT.transcript) }
-  get handshakeDigest(): Uint8Array { return this.#at(AT.handshakeDigest) }
-  get root(): Uint8Array { return this.#at(AT.root) }
-  get ownSecret(): Uint8Array { return this.#at(AT.ownSecret) }
-  get ownPublic(): Uint8Array { return this.#at(AT.ownPublic) }
-  get remote(): Uint8Array { return this.#at(AT.remote) }
-  get sendingChain(): Uint8Array { return this.#at(AT.sendingChain) }
-  get receivingChain(): Uint8Array { return this.#at(AT.receivingChain) }
+  get sid(): Uint8Array {
+    return this.#at(AT.sid, 16)
+  }
+  get transcript(): Uint8Array {
+    return this.#at(AT.transcript)
+  }
+  get handshakeDigest(): Uint8Array {
+    return this.#at(AT.handshakeDigest)
+  }
+  get root(): Uint8Array {
+    return this.#at(AT.root)
+  }
+  get ownSecret(): Uint8Array {
+    return this.#at(AT.ownSecret)
+  }
+  get ownPublic(): Uint8Array {
+    return this.#at(AT.ownPublic)
+  }
+  get remote(): Uint8Array {
+    return this.#at(AT.remote)
+  }
+  get sendingChain(): Uint8Array {
+    return this.#at(AT.sendingChain)
+  }
+  get receivingChain(): Uint8Array {
+    return this.#at(AT.receivingChain)
+  }
 
   /** Puts the exporter of a DH step in front; the oldest falls off the end. */
   pushExporter(role: ExporterRole, exporter: Uint8Array): void {

@@ -85,19 +85,43 @@ export function bundleOf(fleet: Fleet, options: BundleOptions = {}): Bundle {
   }
 }
 
-export function start(arena: SecretArena, from: Fleet, to: Fleet, random: RandomSource, options: BundleOptions & { epoch?: number; salt?: SecretBytes } = {}): Initiated {
+export function start(
+  arena: SecretArena,
+  from: Fleet,
+  to: Fleet,
+  random: RandomSource,
+  options: BundleOptions & { epoch?: number; salt?: SecretBytes } = {},
+): Initiated {
   return initiate({
-    arena, random, self: from.self, peer: to.remote, bundle: bundleOf(to, options), epoch: options.epoch ?? 0,
+    arena,
+    random,
+    self: from.self,
+    peer: to.remote,
+    bundle: bundleOf(to, options),
+    epoch: options.epoch ?? 0,
     encapsulation: (a, key) => kem.encapsulateWithCoins(a, key, random(32)),
     ...(options.salt === undefined ? {} : { salt: options.salt }),
   })
 }
 
-export function answer(arena: SecretArena, at: Fleet, from: Fleet, handshake: Handshake, options: { epoch?: number; salt?: SecretBytes } = {}): { state: SecretBytes; sid: Uint8Array } {
+export function answer(
+  arena: SecretArena,
+  at: Fleet,
+  from: Fleet,
+  handshake: Handshake,
+  options: { epoch?: number; salt?: SecretBytes } = {},
+): { state: SecretBytes; sid: Uint8Array } {
   return respond({
-    arena, self: at.self, peer: from.remote, handshake, epoch: options.epoch ?? 0,
+    arena,
+    self: at.self,
+    peer: from.remote,
+    handshake,
+    epoch: options.epoch ?? 0,
     prekeys: {
-      spk: at.spk.secret, spkPublic: at.spk.publicKey, pq: at.pq.secret, pqPublic: at.pq.publicKey,
+      spk: at.spk.secret,
+      spkPublic: at.spk.publicKey,
+      pq: at.pq.secret,
+      pqPublic: at.pq.publicKey,
       ...(handshake.opkId === undefined ? {} : { opk: at.opk.secret }),
     },
     ...(options.salt === undefined ? {} : { salt: options.salt }),
@@ -134,7 +158,12 @@ export class Side {
 
   /** What a restart does: the bytes go out of the arena and come back into it. */
   restart(): void {
-    this.replace(secretFrom(this.arena, withSecret(this.state, (bytes) => bytes.slice())))
+    this.replace(
+      secretFrom(
+        this.arena,
+        withSecret(this.state, (bytes) => bytes.slice()),
+      ),
+    )
   }
 
   replace(state: SecretBytes): void {

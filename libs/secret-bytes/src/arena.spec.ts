@@ -18,7 +18,10 @@ const codeOf = (fn: () => unknown): string => {
 
 describe('SecretBytes', () => {
   test('every way of printing shows the length only', () => {
-    const secret = secretFrom(open(64), Uint8Array.from({ length: 32 }, (_, i) => i + 1))
+    const secret = secretFrom(
+      open(64),
+      Uint8Array.from({ length: 32 }, (_, i) => i + 1),
+    )
     const text = '[secret 32 bytes]'
     expect(String(secret)).toBe(text)
     expect(`${secret}`).toBe(text)
@@ -97,36 +100,39 @@ describe('SecretArena', () => {
       { weight: 3, arbitrary: fc.record({ do: fc.constant('allocate' as const), length: fc.integer({ min: 0, max: 300 }) }) },
       { weight: 2, arbitrary: fc.record({ do: fc.constant('destroy' as const), which: fc.nat() }) },
     )
-    fc.assert(fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
-      const arena = open(8 * 1024)
-      const alive: { secret: SecretBytes; mark: number }[] = []
-      let mark = 0
-      for (const s of steps) {
-        if (s.do === 'destroy') {
-          const index = alive.length === 0 ? -1 : s.which % alive.length
-          if (index >= 0) alive.splice(index, 1)[0]!.secret.destroy()
-        } else {
-          let secret: SecretBytes
-          try {
-            secret = arena.allocate(s.length)
-          } catch (error) {
-            expect(error).toMatchObject({ code: 'KeyStorage' })
-            continue
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
+        const arena = open(8 * 1024)
+        const alive: { secret: SecretBytes; mark: number }[] = []
+        let mark = 0
+        for (const s of steps) {
+          if (s.do === 'destroy') {
+            const index = alive.length === 0 ? -1 : s.which % alive.length
+            if (index >= 0) alive.splice(index, 1)[0]!.secret.destroy()
+          } else {
+            let secret: SecretBytes
+            try {
+              secret = arena.allocate(s.length)
+            } catch (error) {
+              expect(error).toMatchObject({ code: 'KeyStorage' })
+              continue
+            }
+            mark = (mark % 255) + 1
+            withSecret(secret, (bytes) => {
+              expect(bytes.every((b) => b === 0)).toBe(true)
+              bytes.fill(mark)
+            })
+            alive.push({ secret, mark })
           }
-          mark = (mark % 255) + 1
-          withSecret(secret, (bytes) => {
-            expect(bytes.every((b) => b === 0)).toBe(true)
-            bytes.fill(mark)
-          })
-          alive.push({ secret, mark })
+          for (const entry of alive) withSecret(entry.secret, (bytes) => expect(bytes.every((b) => b === entry.mark)).toBe(true))
         }
-        for (const entry of alive) withSecret(entry.secret, (bytes) => expect(bytes.every((b) => b === entry.mark)).toBe(true))
-      }
-      for (const { secret } of alive) secret.destroy()
-      expect(arena.usedBytes).toBe(0)
-      arena.allocate(8 * 1024)
-      arena.close()
-    }), { numRuns: 60 })
+        for (const { secret } of alive) secret.destroy()
+        expect(arena.usedBytes).toBe(0)
+        arena.allocate(8 * 1024)
+        arena.close()
+      }),
+      { numRuns: 60 },
+    )
   })
 
   test('ten thousand secrets fit one region', () => {

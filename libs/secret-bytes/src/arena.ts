@@ -91,7 +91,8 @@ export class SecretArena {
   static open(size: number, options: ArenaOptions = {}): SecretArena {
     if (!Number.isSafeInteger(size) || size <= 0) throw new RangeError('size must be a positive integer')
     const region = memory.sodium_malloc(roundUp(size))
-    if (region.length !== roundUp(size)) throw new ProtocolError('KeyStorage', `cannot allocate ${size} bytes of guarded memory`, { reason: 'locked' })
+    if (region.length !== roundUp(size))
+      throw new ProtocolError('KeyStorage', `cannot allocate ${size} bytes of guarded memory`, { reason: 'locked' })
     // sodium_malloc reports success even when mlock failed, so the lock is asked for once more, by name.
     let locked = true
     try {

@@ -59,7 +59,7 @@ describe('a planted key', () => {
       const shapes: unknown[] = [key, new Uint8Array(key), key.buffer, [...key], { bytes: key }, new Map([['k', key]]), BigInt(`0x${key.toString('hex')}`)]
       for (const shape of shapes) {
         log.info({ what: shape, subject: shape, envelopeDigest: shape === key ? undefined : 'x' } as object, 'x')
-        log.info('with arguments', shape)
+        log.info('with arguments %s', shape as string)
         log.info(shape as object, 'as the object')
         log.error({ err: shape }, 'x')
       }
@@ -140,7 +140,7 @@ describe('a line', () => {
 })
 
 it('scrubbing a hostile megabyte takes no time to speak of', () => {
-  for (const unit of ['a', '1,', '"1":1,', '00 ', '<Buffer ', 'A=', 'tsf1', '12D3KooW']) {
+  for (const unit of ['a', '1', ' ', '\\', '"', '1 ', '1,', '"1":1,', '1:', '00 ', '00:', '<Buffer ', '<', 'A=', '=', 'tsf1', '12D3KooW', 'SU', '\n']) {
     const text = unit.repeat(Math.ceil(1_000_000 / unit.length))
     const startedAt = performance.now()
     scrub(text)

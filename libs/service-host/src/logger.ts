@@ -22,15 +22,17 @@ const DIGEST_PREFIX = 16
 /** How far the causes of an error are followed. */
 const MAX_CAUSES = 3
 
+// Every repetition below is bounded or cannot start inside itself: log text may be hostile, and scrubbing is linear.
+
 /** Public ids that have the length of encoded keys. */
 const PUBLIC_ID = /(tsf1[a-z2-7]{52}|12D3KooW[1-9A-HJ-NP-Za-km-z]{44})(?![0-9A-Za-z])/
 const HEX = /(?<![0-9A-Fa-f])[0-9A-Fa-f]{64,}(?![0-9A-Fa-f])/g
 /** 32, 33 or 64 bytes in base64 or base64url. */
 const BASE64 = /(?<![A-Za-z0-9+/_-])(?:[A-Za-z0-9+/_-]{85,88}|[A-Za-z0-9+/_-]{43,44})={0,2}(?![A-Za-z0-9+/_=-])/g
-const BYTE_ARRAY = /\d{1,3}(?:\s*,\s*\d{1,3}){15,}/g
+const BYTE_ARRAY = /\d{1,3}(?:\s{0,8},\s{0,8}\d{1,3}){15,}/g
 /** `{"0":1,"1":2,…}`, as JSON renders a Uint8Array, with or without escaped quotes. */
-const INDEXED_BYTES = /(?:\\*["']?\d{1,4}\\*["']?\s*:\s*\d{1,3}\s*,?\s*){16,}/g
-const NODE_BUFFER = /<(?:Buffer|SlowBuffer)\b[^>]*>/gi
+const INDEXED_BYTES = /(?:\\{0,4}["']?\d{1,4}\\{0,4}["']?\s{0,8}:\s{0,8}\d{1,3}\s{0,8},?\s{0,8}){16,}/g
+const NODE_BUFFER = /<(?:Buffer|SlowBuffer)\b[^<>]*>?/gi
 const SPACED_HEX = /(?<![0-9A-Fa-f])[0-9A-Fa-f]{2}(?:[ :][0-9A-Fa-f]{2}){15,}(?![0-9A-Fa-f])/g
 const NATS_SEED = /\bS[UAOCN][A-Z2-7]{56}\b/g
 

@@ -56,13 +56,13 @@ export function readValue(source: XmlElement, kind: ValueKind, context: Context)
     case 'text':
       return source.text
     case 'code':
-      return trimmed === '' ? undefined : trimmed.replace(/\s+/g, ' ')
+      return collapse(source.text)
     case 'date':
       if (trimmed !== '' && !isCalendarDate(trimmed)) context.bad.push({ rule: 'UBL-VALUE', path: source.path, message: 'a date as YYYY-MM-DD is expected' })
       return trimmed === '' ? undefined : trimmed
     case 'base64': {
       const content = source.text.replace(/\s+/g, '')
-      if (isBase64(content)) return content
+      if (isBase64(content)) return content === '' ? undefined : content
       context.bad.push({ rule: 'UBL-VALUE', path: source.path, message: 'base64 text is expected' })
       return undefined
     }
@@ -117,10 +117,13 @@ export function leaf<T>(path: string, field: TextField<T>, options: LeafOptions<
       if (found === undefined) return
       const target = into as Fields
       const value = readValue(found, kind, context)
-      if (value !== undefined) target[field] = value
+      // An element that is there for its attributes has no value of its own.
+      const empty = value === '' && mapped.some(([attribute]) => found.attributes.some((present) => present.name === attribute))
+      if (value !== undefined && !empty) target[field] = value
       for (const [attribute, attributeField] of mapped) {
-        const present = useAttribute(found, attribute)
-        if (present !== undefined) target[attributeField] = present.value
+        const present = useAttribute(found, attribute)?.value
+        const written = CODE_ATTRIBUTES.has(attribute) ? collapse(present) : present
+        if (written !== undefined) target[attributeField] = written
       }
       for (const attribute of Object.keys(options.fixed ?? {})) useAttribute(found, attribute)
     },
@@ -137,6 +140,15 @@ export function leaf<T>(path: string, field: TextField<T>, options: LeafOptions<
     },
   }
   return wrapped(wrappers, binding)
+}
+
+/** Attributes that hold codes: white space around them says nothing. */
+const CODE_ATTRIBUTES = new Set(['unitCode', 'mimeCode'])
+
+/** @returns undefined for a code that is not there */
+function collapse(code: string | undefined): string | undefined {
+  const collapsed = code?.trim().replace(/\s+/g, ' ')
+  return collapsed === '' ? undefined : collapsed
 }
 
 function useAttribute(source: XmlElement, name: string): XmlAttribute | undefined {

@@ -50,7 +50,13 @@ export interface Bundle {
 /** @throws ProtocolError Serialization when a field has the wrong size or type */
 export function encodeBundle(bundle: Bundle): Uint8Array {
   const { certificate, spk, pq, opk } = bundle
-  const bytes = encode({ v: BUNDLE_VERSION, certificate, spk: { ...spk }, pq: { ...pq }, ...(opk === undefined ? {} : { opk: { ...opk } }) })
+  const bytes = encode({
+    v: BUNDLE_VERSION,
+    certificate,
+    spk: { ...spk },
+    pq: { ...pq },
+    ...(opk === undefined ? {} : { opk: { ...opk } }),
+  })
   decodeBundle(bytes)
   return bytes
 }
@@ -76,6 +82,7 @@ export function decodeBundle(bytes: Uint8Array): Bundle {
 
 function exactly(raw: RawFields, required: readonly string[], optional: readonly string[] = []): RawFields {
   for (const key of required) if (!(key in raw)) throw new ProtocolError('Serialization', `${key}: missing`)
-  for (const key of Object.keys(raw)) if (!required.includes(key) && !optional.includes(key)) throw new ProtocolError('Serialization', 'bundle: unknown field')
+  for (const key of Object.keys(raw))
+    if (!required.includes(key) && !optional.includes(key)) throw new ProtocolError('Serialization', 'bundle: unknown field')
   return raw
 }

@@ -19,14 +19,16 @@ export function fixedBytes(raw: RawFields, key: string, length: number): Uint8Ar
 /** @throws ProtocolError Serialization unless the field holds `least` to `most` bytes */
 export function variableBytes(raw: RawFields, key: string, least: number, most: number): Uint8Array {
   const value = raw[key]
-  if (!(value instanceof Uint8Array) || value.length < least || value.length > most) throw new ProtocolError('Serialization', `${key}: wrong type or length`)
+  if (!(value instanceof Uint8Array) || value.length < least || value.length > most)
+    throw new ProtocolError('Serialization', `${key}: wrong type or length`)
   return value
 }
 
 /** @throws ProtocolError Serialization unless the field holds an integer from 0 to 2³²−1 */
 export function uint32(raw: RawFields, key: string): number {
   const value = raw[key]
-  if (typeof value !== 'number' || !Number.isInteger(value) || value < 0 || value > 0xffff_ffff) throw new ProtocolError('Serialization', `${key}: not a 32-bit integer`)
+  if (typeof value !== 'number' || !Number.isInteger(value) || value < 0 || value > 0xffff_ffff)
+    throw new ProtocolError('Serialization', `${key}: not a 32-bit integer`)
   return value
 }
 

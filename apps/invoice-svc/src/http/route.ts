@@ -64,7 +64,7 @@ export interface Call<R extends RouteSpec = RouteSpec> {
 }
 
 /** Binds a controller method to its route; the method takes one `@Called()` argument. */
-export function Serves<R extends RouteSpec>(spec: R): <T extends object>(target: T, key: string, descriptor: TypedPropertyDescriptor<(call: Call<R>) => unknown>) => void {
+export function Serves<R extends RouteSpec>(spec: R): <M extends (call: Call<R>) => unknown>(target: object, key: string, descriptor: TypedPropertyDescriptor<M>) => void {
   const method = RequestMethod[spec.method]
   return applyDecorators(RequestMapping({ path: spec.path, method }), HttpCode(spec.status), SetMetadata(ROUTE, spec))
 }

@@ -5,7 +5,7 @@ import type { Db, Tx } from '../app.js'
 import type { MessageModel } from '../gen/models.js'
 import type { PayloadKind } from '@tallystick/wire/payload'
 import type { DocumentKind } from '@tallystick/wire/document'
-import { owned } from '../http/page.js'
+import { hex, owned } from '../http/page.js'
 
 export type MessageRow = MessageModel
 
@@ -77,11 +77,10 @@ export async function markSealed(tx: Tx, ids: readonly string[], at: Date): Prom
 
 /** @returns the ids that this call moved on: each exactly once */
 export async function markRelayed(tx: Tx, sent: ReadonlyArray<{ id: string; envelopeDigest: Uint8Array }>, at: Date): Promise<Set<string>> {
-  const digests = sent.map((item) => owned(item.envelopeDigest))
   const rows = await tx.$queryRaw<Array<{ id: string }>>`
-    UPDATE message m SET state = CASE WHEN m.state IN ('queued', 'sealed') THEN 'relayed' ELSE m.state END, relayed_at = ${at}, envelope_digest = s.digest,
+    UPDATE message m SET state = CASE WHEN m.state IN ('queued', 'sealed') THEN 'relayed' ELSE m.state END, relayed_at = ${at}, envelope_digest = decode(s.digest, 'hex'),
       lease_until = NULL, lease_token = NULL, last_code = NULL, cause = NULL
-    FROM unnest(${sent.map((item) => item.id)}::uuid[], ${digests}::bytea[]) AS s(id, digest)
+    FROM unnest(${sent.map((item) => item.id)}::uuid[], ${sent.map((item) => hex(item.envelopeDigest))}::text[]) AS s(id, digest)
     WHERE m.id = s.id AND m.relayed_at IS NULL AND m.state <> 'cancelled' RETURNING m.id`
   return new Set(rows.map((row) => row.id))
 }
@@ -89,10 +88,15 @@ export async function markRelayed(tx: Tx, sent: ReadonlyArray<{ id: string; enve
 /** The messages whose hop receipt is new. */
 export async function markStored(tx: Tx, stored: ReadonlyArray<{ id: string; hopReceipt: Uint8Array; at: Date }>): Promise<Set<string>> {
   const rows = await tx.$queryRaw<Array<{ id: string }>>`
-    UPDATE message m SET state = 'stored', stored_at = s.at, hop_receipt = s.receipt, last_code = NULL, cause = NULL
-    FROM unnest(${stored.map((item) => item.id)}::uuid[], ${stored.map((item) => owned(item.hopReceipt))}::bytea[], ${stored.map((item) => item.at)}::timestamptz[]) AS s(id, receipt, at)
+    UPDATE message m SET state = 'stored', stored_at = s.at::timestamptz, hop_receipt = decode(s.receipt, 'hex'), last_code = NULL, cause = NULL
+    FROM unnest(${stored.map((item) => item.id)}::uuid[], ${stored.map((item) => hex(item.hopReceipt))}::text[], ${stored.map((item) => item.at.toISOString())}::text[]) AS s(id, receipt, at)
     WHERE m.id = s.id AND m.state IN ('queued', 'sealed', 'relayed') RETURNING m.id`
   return new Set(rows.map((row) => row.id))
+}
+
+/** Before the share's row, wherever both are locked: the pump takes them in this order. */
+export async function lockMessage(tx: Tx, id: string): Promise<void> {
+  await tx.$queryRaw`SELECT 1 FROM message WHERE id = ${id}::uuid FOR UPDATE`
 }
 
 /** Back into the queue; what the waiting is for is kept in words. */

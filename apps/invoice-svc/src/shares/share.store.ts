@@ -5,6 +5,7 @@ import type { App, Db, Tx } from '../app.js'
 import { recordChange } from '../events/change.store.js'
 import type { ShareModel } from '../gen/models.js'
 import { owned } from '../http/page.js'
+import { lockMessage } from '../messages/message.store.js'
 
 export type ShareRow = ShareModel
 type Stage = 'sealed' | 'relayed' | 'stored' | 'delivered'
@@ -21,7 +22,11 @@ export async function shareById(db: Pick<Tx, 'share'>, id: string): Promise<Shar
   return await db.share.findUnique({ where: { id } })
 }
 
+/** Its message first, then itself: the order of the pump, so that the two cannot wait for each other. */
 export async function lockShare(tx: Tx, id: string): Promise<ShareRow | null> {
+  const share = await shareById(tx, id)
+  if (share === null) return null
+  await lockMessage(tx, share.messageId)
   await tx.$queryRaw`SELECT 1 FROM share WHERE id = ${id}::uuid FOR UPDATE`
   return await shareById(tx, id)
 }

@@ -79,7 +79,7 @@ INSERT INTO "audit_head" ("id", "size", "root", "frontier", "checkpoint_size")
 VALUES (1, 0, '\xe3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855', '\x', 0);
 
 -- Append-only, enforced here for everybody, the owner included. ALWAYS: session_replication_role does not switch
--- these off.
+-- these off. Per statement, so that even one that meets no row is refused; per row as well, for replication.
 CREATE FUNCTION "audit_append_only"() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION '% on % is refused: the audit log is append-only', TG_OP, TG_TABLE_NAME USING ERRCODE = 'restrict_violation';
@@ -87,11 +87,11 @@ END
 $$;
 
 CREATE TRIGGER "audit_leaf_append_only" BEFORE UPDATE OR DELETE ON "audit_leaf" FOR EACH ROW EXECUTE FUNCTION "audit_append_only"();
-CREATE TRIGGER "audit_leaf_no_truncate" BEFORE TRUNCATE ON "audit_leaf" FOR EACH STATEMENT EXECUTE FUNCTION "audit_append_only"();
+CREATE TRIGGER "audit_leaf_no_rewrite" BEFORE UPDATE OR DELETE OR TRUNCATE ON "audit_leaf" FOR EACH STATEMENT EXECUTE FUNCTION "audit_append_only"();
 CREATE TRIGGER "audit_tile_node_append_only" BEFORE UPDATE OR DELETE ON "audit_tile_node" FOR EACH ROW EXECUTE FUNCTION "audit_append_only"();
-CREATE TRIGGER "audit_tile_node_no_truncate" BEFORE TRUNCATE ON "audit_tile_node" FOR EACH STATEMENT EXECUTE FUNCTION "audit_append_only"();
+CREATE TRIGGER "audit_tile_node_no_rewrite" BEFORE UPDATE OR DELETE OR TRUNCATE ON "audit_tile_node" FOR EACH STATEMENT EXECUTE FUNCTION "audit_append_only"();
 CREATE TRIGGER "audit_checkpoint_append_only" BEFORE UPDATE OR DELETE ON "audit_checkpoint" FOR EACH ROW EXECUTE FUNCTION "audit_append_only"();
-CREATE TRIGGER "audit_checkpoint_no_truncate" BEFORE TRUNCATE ON "audit_checkpoint" FOR EACH STATEMENT EXECUTE FUNCTION "audit_append_only"();
+CREATE TRIGGER "audit_checkpoint_no_rewrite" BEFORE UPDATE OR DELETE OR TRUNCATE ON "audit_checkpoint" FOR EACH STATEMENT EXECUTE FUNCTION "audit_append_only"();
 
 -- The head only grows; key and origin are set once; a halted log stays halted.
 CREATE FUNCTION "audit_head_grows"() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -114,11 +114,11 @@ CREATE TRIGGER "audit_head_no_delete" BEFORE DELETE ON "audit_head" FOR EACH ROW
 CREATE TRIGGER "audit_head_no_truncate" BEFORE TRUNCATE ON "audit_head" FOR EACH STATEMENT EXECUTE FUNCTION "audit_append_only"();
 
 ALTER TABLE "audit_leaf" ENABLE ALWAYS TRIGGER "audit_leaf_append_only";
-ALTER TABLE "audit_leaf" ENABLE ALWAYS TRIGGER "audit_leaf_no_truncate";
+ALTER TABLE "audit_leaf" ENABLE ALWAYS TRIGGER "audit_leaf_no_rewrite";
 ALTER TABLE "audit_tile_node" ENABLE ALWAYS TRIGGER "audit_tile_node_append_only";
-ALTER TABLE "audit_tile_node" ENABLE ALWAYS TRIGGER "audit_tile_node_no_truncate";
+ALTER TABLE "audit_tile_node" ENABLE ALWAYS TRIGGER "audit_tile_node_no_rewrite";
 ALTER TABLE "audit_checkpoint" ENABLE ALWAYS TRIGGER "audit_checkpoint_append_only";
-ALTER TABLE "audit_checkpoint" ENABLE ALWAYS TRIGGER "audit_checkpoint_no_truncate";
+ALTER TABLE "audit_checkpoint" ENABLE ALWAYS TRIGGER "audit_checkpoint_no_rewrite";
 ALTER TABLE "audit_head" ENABLE ALWAYS TRIGGER "audit_head_grows";
 ALTER TABLE "audit_head" ENABLE ALWAYS TRIGGER "audit_head_no_delete";
 ALTER TABLE "audit_head" ENABLE ALWAYS TRIGGER "audit_head_no_truncate";

@@ -1,0 +1,187 @@
+/**
+ * Envelopes from the relay: opened by session-svc, checked, stored with their receipt in one transaction per peer,
+ * then acknowledged. `taken` and `refused` are final; whatever time can mend is `retry`.
+ */
+import { newAuditEvent, recordAuditEvents } from '@tallystick/audit-outbox/outbox'
+import type { AuditEvent } from '@tallystick/contracts/audit-events'
+import type { RequestOf, ResponseOf } from '@tallystick/contracts/call'
+import type { ErrorCode } from '@tallystick/contracts/codes'
+import type { invoiceDeliver } from '@tallystick/contracts/invoice'
+import { sessionAcknowledge, sessionOpen } from '@tallystick/contracts/session'
+import { RpcFault } from '@tallystick/nats-rpc/fault'
+import { contentDigest } from '@tallystick/wire/payload'
+import { encodeReceipt, type ReceiptBody } from '@tallystick/wire/messages'
+import { now, SERVICE_ACTOR, type App, type Tx } from '../app.js'
+import { hex } from '../http/page.js'
+import { newId } from '../ids.js'
+import { RECEIPT_AGAIN_MS } from '../limits.js'
+import { batchesOf } from '../messages/batches.js'
+import { enqueueMessage, sendAgain } from '../messages/message.store.js'
+import { peerById, type PeerRow } from '../peers/peer.store.js'
+import { Refused } from '../refused.js'
+import { applyMessage, type Arrival } from './apply-message.js'
+import { decidedEnvelopes, insertRefused, takenMessage, type InboundRow } from './inbound.store.js'
+import { readMessage, Unacceptable, type ReceivedMessage } from './read-message.js'
+
+type Item = RequestOf<typeof invoiceDeliver>['items'][number]
+type Answer = ResponseOf<typeof invoiceDeliver>['items'][number]
+type Opened = ResponseOf<typeof sessionOpen>['items'][number]
+
+/** Refusals of session-svc that time may lift; every other one is about this envelope and final. */
+const MAY_PASS: readonly ErrorCode[] = ['NotReady', 'Network', 'CircuitBreakerOpen', 'KeyStorage', 'RateLimited', 'Internal', 'QuotaExceeded']
+
+export async function deliver(app: App, items: readonly Item[]): Promise<Answer[]> {
+  const answers = new Map<string, Answer>()
+  for (const peer of new Set(items.map((item) => item.fleetId))) {
+    const mine = items.filter((item) => item.fleetId === peer)
+    for (const answer of await deliverFrom(app, peer, mine)) answers.set(hex(answer.envelopeDigest), answer)
+  }
+  return items.map((item) => answers.get(hex(item.envelopeDigest)) ?? { outcome: 'retry', envelopeDigest: item.envelopeDigest, code: 'Internal' })
+}
+
+async function deliverFrom(app: App, fleetId: string, items: readonly Item[]): Promise<Answer[]> {
+  const all = (outcome: 'refused' | 'retry', code: ErrorCode): Answer[] => items.map(({ envelopeDigest }) => ({ outcome, envelopeDigest, code }))
+  try {
+    const peer = await peerById(app.db, fleetId)
+    if (peer === null || peer.state === 'blocked' || peer.state === 'removed') return all('refused', 'UnauthorizedPeer')
+    const ownFleetId = await app.fleet.fleetId()
+    const decided = await decidedEnvelopes(app.db, fleetId, items.map((item) => item.envelopeDigest))
+    const known = items.filter((item) => decided.has(hex(item.envelopeDigest)))
+    const fresh = items.filter((item) => !decided.has(hex(item.envelopeDigest)))
+    const answers = known.map((item) => sameAnswer(decided.get(hex(item.envelopeDigest))!))
+    await app.db.$transaction(async (tx) => await repeatReceipts(app, tx, [...decided.values()]))
+    for (const batch of batchesOf(fresh, (item) => item.envelope.length, app.limits)) answers.push(...(await openAndTake(app, peer, ownFleetId, batch)))
+    return await acknowledge(app, answers)
+  } catch (error) {
+    if (error instanceof RpcFault) return all('retry', error.code)
+    if (error instanceof Refused) return all('retry', error.code)
+    // The database, most likely: nothing was decided, so the relay keeps the envelopes.
+    app.log.error({ err: error, peer: fleetId, count: items.length }, 'incoming messages could not be taken; they are tried again')
+    return all('retry', 'Internal')
+  }
+}
+
+function sameAnswer(row: InboundRow): Answer {
+  return row.outcome === 'taken' ? { outcome: 'taken', envelopeDigest: row.envelopeDigest } : { outcome: 'refused', envelopeDigest: row.envelopeDigest, code: row.code as ErrorCode }
+}
+
+async function openAndTake(app: App, peer: PeerRow, ownFleetId: string, items: readonly Item[]): Promise<Answer[]> {
+  const { items: opened } = await app.rpc.call(sessionOpen, { items: items.map(({ fleetId, envelopeDigest, envelope }) => ({ fleetId, envelopeDigest, envelope })) })
+  const answers: Answer[] = []
+  const readable: Array<{ digest: Uint8Array<ArrayBuffer>; message: ReceivedMessage | Unacceptable }> = []
+  for (const item of items) {
+    const answer = opened.find((candidate) => Buffer.from(candidate.envelopeDigest).equals(item.envelopeDigest))
+    if (answer === undefined) answers.push({ outcome: 'retry', envelopeDigest: item.envelopeDigest, code: 'Internal' })
+    else if (answer.ok) readable.push({ digest: item.envelopeDigest, message: tryToRead(answer.payload, { certificate: peer.certificate, ownFleetId, now: app.clock.now() }) })
+    else if (MAY_PASS.includes(answer.code)) answers.push({ outcome: 'retry', envelopeDigest: item.envelopeDigest, code: answer.code })
+    else readable.push({ digest: item.envelopeDigest, message: refusedBySession(answer) })
+  }
+  if (readable.length === 0) return answers
+  // In the order in which they were sent, as far as one batch knows it.
+  readable.sort((a, b) => seqOf(a.message) - seqOf(b.message))
+  return [...answers, ...(await take(app, peer, readable))]
+}
+
+function tryToRead(payload: Uint8Array, reader: Parameters<typeof readMessage>[1]): ReceivedMessage | Unacceptable {
+  try {
+    return readMessage(payload, reader)
+  } catch (error) {
+    if (error instanceof Unacceptable) return error
+    throw error
+  }
+}
+
+/** Audited where it was found, in session-svc. */
+function refusedBySession(answer: Extract<Opened, { ok: false }>): Unacceptable {
+  return new Unacceptable(answer.code, undefined, answer.message)
+}
+
+function seqOf(message: ReceivedMessage | Unacceptable): number {
+  return message instanceof Unacceptable ? -1 : message.payload.seq
+}
+
+async function take(app: App, peer: PeerRow, messages: ReadonlyArray<{ digest: Uint8Array<ArrayBuffer>; message: ReceivedMessage | Unacceptable }>): Promise<Answer[]> {
+  const at = now(app)
+  const receiptMessageId = newId()
+  const { answers, receipts, events } = await app.db.$transaction(
+    async (tx) => {
+      const answers: Answer[] = []
+      const receipts: ReceiptBody['items'] = []
+      const events: AuditEvent[] = []
+      const refuse = async (digest: Uint8Array<ArrayBuffer>, refusal: Unacceptable, replay: boolean): Promise<Answer> => {
+        if (await insertRefused(tx, peer.fleetId, digest, refusal.code, at)) events.push(...auditOf(peer.fleetId, digest, refusal, replay, at))
+        return { outcome: 'refused', envelopeDigest: digest, code: refusal.code }
+      }
+      for (const { digest, message } of messages) {
+        if (message instanceof Unacceptable) {
+          app.log.warn({ peer: peer.fleetId, envelopeDigest: hex(digest), code: message.code, reason: message.message }, 'a message was refused')
+          if (message.what !== undefined) app.metrics.verificationFailures.inc({ what: message.what })
+          answers.push(await refuse(digest, message, false))
+          continue
+        }
+        const arrival: Arrival = { peer: peer.fleetId, certificate: peer.certificate, certificateDigest: hex(peer.certificateDigest), envelopeDigest: digest, receiptMessageId, at }
+        const effect = await applyMessage(app, tx, arrival, message)
+        if (effect.outcome === 'refused') {
+          app.log.warn({ peer: peer.fleetId, messageId: message.payload.id, code: effect.code, reason: effect.reason }, 'a message was refused')
+          answers.push(await refuse(digest, new Unacceptable(effect.code, undefined, effect.reason, message.payload.id), effect.replay === true))
+          continue
+        }
+        if (effect.outcome === 'repeated') {
+          const first = await takenMessage(tx, peer.fleetId, message.payload.id)
+          if (first !== null) await repeatReceipts(app, tx, [first])
+        } else {
+          if (effect.receipt !== undefined) receipts.push(effect.receipt)
+          events.push(...effect.events)
+        }
+        answers.push({ outcome: 'taken', envelopeDigest: digest })
+      }
+      if (receipts.length > 0) {
+        const body = encodeReceipt({ items: receipts })
+        await enqueueMessage(tx, { id: receiptMessageId, peer: peer.fleetId, kind: 'receipt', body, contentDigest: contentDigest(body), signedKind: null, documentId: null, at })
+      }
+      await recordAuditEvents(tx, events)
+      return { answers, receipts, events }
+    },
+    { maxWait: 10_000, timeout: 20_000 },
+  )
+  if (receipts.length > 0) app.wake.messages()
+  if (events.length > 0) {
+    app.wake.audit()
+    app.wake.proofs()
+  }
+  return answers
+}
+
+function auditOf(peer: string, digest: Uint8Array, refusal: Unacceptable, replay: boolean, at: Date): AuditEvent[] {
+  const envelopeDigest = hex(digest)
+  const common = { actor: SERVICE_ACTOR, at: at.getTime(), id: newId() }
+  const message = refusal.messageId === undefined ? {} : { messageId: refusal.messageId }
+  if (replay) return [newAuditEvent({ type: 'ReplayRejected', ...common, body: { peer, envelopeDigest } })]
+  if (refusal.what === undefined) return []
+  if (refusal.what === 'document-signature' && refusal.code !== 'VerificationFailed') return [newAuditEvent({ type: 'SignatureRejected', ...common, body: { peer, ...message, code: refusal.code } })]
+  return [newAuditEvent({ type: 'VerificationFailed', ...common, body: { peer, envelopeDigest, ...message, what: refusal.what, code: refusal.code } })]
+}
+
+/** What was taken before is answered with its own receipt: the same message, hence the same stored envelope. */
+async function repeatReceipts(app: App, tx: Tx, rows: readonly InboundRow[]): Promise<void> {
+  const ids = new Set(rows.filter((row) => row.outcome === 'taken').map((row) => row.receiptMessageId))
+  let again = 0
+  for (const id of ids) if (id !== null) again += await sendAgain(tx, id, now(app), new Date(app.clock.now() - RECEIPT_AGAIN_MS))
+  if (again > 0) app.wake.messages()
+}
+
+/**
+ * Tells session-svc that the plaintext is safe here (or refused for good). If that fails, the relay brings the
+ * envelopes again, and this is all that is left to do then.
+ */
+async function acknowledge(app: App, answers: readonly Answer[]): Promise<Answer[]> {
+  const final = answers.filter((answer) => answer.outcome !== 'retry')
+  if (final.length === 0) return [...answers]
+  try {
+    await app.rpc.call(sessionAcknowledge, { envelopeDigests: final.map((answer) => answer.envelopeDigest) })
+    return [...answers]
+  } catch (error) {
+    if (!(error instanceof RpcFault)) throw error
+    return answers.map((answer) => (answer.outcome === 'retry' ? answer : { outcome: 'retry', envelopeDigest: answer.envelopeDigest, code: error.code }))
+  }
+}

@@ -1,0 +1,56 @@
+/** What came in and was decided on: one row per envelope, so that its replay gets the same answer. */
+import type { ErrorCode } from '@tallystick/contracts/codes'
+import type { Db, Tx } from '../app.js'
+import type { InboundModel } from '../gen/models.js'
+import { hex, owned } from '../http/page.js'
+
+export type InboundRow = InboundModel
+
+export async function decidedEnvelopes(db: Db, peer: string, digests: readonly Uint8Array[]): Promise<Map<string, InboundRow>> {
+  const rows = await db.inbound.findMany({ where: { peer, envelopeDigest: { in: digests.map(owned) } } })
+  return new Map(rows.map((row) => [hex(row.envelopeDigest), row]))
+}
+
+export interface TakenEnvelope {
+  readonly peer: string
+  readonly envelopeDigest: Uint8Array
+  readonly messageId: string
+  readonly kind: string
+  readonly contentDigest: Uint8Array
+  readonly seq: number
+  readonly prevHash: Uint8Array
+  readonly payloadHash: Uint8Array
+  readonly receiptMessageId: string | null
+  readonly at: Date
+}
+
+/** @returns false when this envelope or its message was taken before */
+export async function insertTaken(tx: Tx, taken: TakenEnvelope): Promise<boolean> {
+  const inserted = await tx.$executeRaw`
+    INSERT INTO inbound (peer, envelope_digest, message_id, kind, content_digest, seq, prev_hash, payload_hash, outcome, receipt_message_id, received_at)
+    VALUES (${taken.peer}, ${owned(taken.envelopeDigest)}, ${taken.messageId}::uuid, ${taken.kind}, ${owned(taken.contentDigest)}, ${BigInt(taken.seq)}, ${owned(taken.prevHash)},
+      ${owned(taken.payloadHash)}, 'taken', ${taken.receiptMessageId}::uuid, ${taken.at})
+    ON CONFLICT DO NOTHING`
+  return inserted === 1
+}
+
+/** @returns false when it was refused before: it has been audited then */
+export async function insertRefused(tx: Tx, peer: string, envelopeDigest: Uint8Array, code: ErrorCode, at: Date): Promise<boolean> {
+  const inserted = await tx.$executeRaw`
+    INSERT INTO inbound (peer, envelope_digest, outcome, code, received_at) VALUES (${peer}, ${owned(envelopeDigest)}, 'refused', ${code}, ${at}) ON CONFLICT DO NOTHING`
+  return inserted === 1
+}
+
+/** The message under whichever envelope it was taken. */
+export async function takenMessage(tx: Pick<Tx, 'inbound'>, peer: string, messageId: string): Promise<InboundRow | null> {
+  return await tx.inbound.findFirst({ where: { peer, messageId, outcome: 'taken' } })
+}
+
+/** A nonce is good once. The row count is the verdict, so that two at a time cannot both win. */
+export async function useNonce(tx: Tx, peer: string, nonce: Uint8Array, keepUntil: Date): Promise<boolean> {
+  return (await tx.$executeRaw`INSERT INTO statement_nonce (peer, nonce, expires_at) VALUES (${peer}, ${owned(nonce)}, ${keepUntil}) ON CONFLICT DO NOTHING`) === 1
+}
+
+export async function sweepNonces(db: Db, now: Date): Promise<number> {
+  return await db.$executeRaw`DELETE FROM statement_nonce WHERE (peer, nonce) IN (SELECT peer, nonce FROM statement_nonce WHERE expires_at < ${now} LIMIT 5000)`
+}

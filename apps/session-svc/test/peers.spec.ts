@@ -1,0 +1,158 @@
+import { generateSigningKey, sign } from '@tallystick/primitives/ed25519'
+import { generateKeyPair } from '@tallystick/primitives/x25519'
+import { SecretArena } from '@tallystick/secret-bytes/arena'
+import { issueCertificate, peerIdFromKey, readCertificate } from '@tallystick/wire/certificate'
+import { decodeEnvelope } from '@tallystick/wire/envelope'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { startPostgres, type TestPostgres } from '../../../tools/testing/postgres.ts'
+import { currentCertificate } from '../src/identity/certificates.js'
+import { pinPeer, setPeerTrust } from '../src/peers/pin-peer.js'
+import { readPeer } from '../src/peers/read-peer.js'
+import { takeBundle } from '../src/prekeys/take-bundle.js'
+import { introduce, plain, TestClock, TestFleet } from './fleet.js'
+
+let postgres: TestPostgres
+let clock: TestClock
+let a: TestFleet
+let count = 0
+const arena = SecretArena.open(64 * 1024, { allowUnlocked: true })
+
+beforeAll(async () => {
+  postgres = await startPostgres()
+  clock = new TestClock()
+  a = await TestFleet.start({ url: (await postgres.createFleet('acme')).urls.session, clock })
+})
+afterAll(async () => {
+  await a.stop()
+  await postgres.stop()
+})
+
+const newFleet = async () => TestFleet.start({ url: (await postgres.createFleet(`peer${++count}`)).urls.session, clock })
+
+/** A fleet that exists on paper only. */
+function paperFleet() {
+  const signing = generateSigningKey(arena)
+  const certificate = (sequence: number, options: { suites?: string[]; displayName?: string; peerIds?: string[] } = {}) =>
+    plain(
+      issueCertificate(
+        {
+          displayName: options.displayName ?? 'paper', signKey: signing.publicKey, dhKey: generateKeyPair(arena).publicKey,
+          peerIds: options.peerIds ?? [peerIdFromKey(generateSigningKey(arena).publicKey)], logKey: generateSigningKey(arena).publicKey,
+          suites: options.suites ?? ['TS1'], notBefore: clock.now() - 1_000, notAfter: clock.now() + 86_400_000, sequence,
+        },
+        (message) => sign(signing.secret, message),
+      ),
+    )
+  return { certificate }
+}
+
+describe('pinPeer', () => {
+  it('takes a first certificate, the same again, and a higher sequence of the same root key', async () => {
+    const fleet = paperFleet()
+    const first = fleet.certificate(1)
+    const pinned = await pinPeer(a.context, a.id, first)
+    const { fleetId, digest } = readCertificate(first, clock.now())
+    expect(pinned).toMatchObject({ ok: true, fleetId, certificateDigest: digest, sequence: 1, fingerprint: expect.stringMatching(/^(\d{5} ){11}\d{5}$/) as string })
+    expect(await pinPeer(a.context, a.id, first)).toEqual(pinned)
+    await setPeerTrust(a.context, { fleetId, trust: 'verified' })
+    const third = fleet.certificate(3)
+    expect(await pinPeer(a.context, a.id, third)).toMatchObject({ ok: true, sequence: 3 })
+    expect(await readPeer(a.context, fleetId)).toMatchObject({ ok: true, trust: 'verified', certificate: third, session: null })
+    const events = await a.audited()
+    expect(events.filter((type) => type === 'AdminAction')).toHaveLength(3)
+    expect(events.at(-1)).toBe('IdentityChanged')
+  })
+
+  it('refuses a lower or equal sequence as IdentityChanged, audited, and keeps what it has', async () => {
+    const fleet = paperFleet()
+    const pinned = fleet.certificate(5)
+    await pinPeer(a.context, a.id, pinned)
+    const before = (await a.audited()).filter((type) => type === 'IdentityChanged').length
+    for (const sequence of [4, 5]) expect(await pinPeer(a.context, a.id, fleet.certificate(sequence))).toMatchObject({ ok: false, code: 'IdentityChanged' })
+    expect((await a.audited()).filter((type) => type === 'IdentityChanged').length).toBe(before + 2)
+    expect(await readPeer(a.context, readCertificate(pinned, clock.now()).fleetId)).toMatchObject({ certificate: pinned })
+  })
+
+  it('refuses bad signatures, expired ones, garbage, itself, foreign suites and a PeerId of another fleet', async () => {
+    const fleet = paperFleet()
+    const good = fleet.certificate(1)
+    const forged = good.slice()
+    forged[forged.length - 10]! ^= 1
+    expect(await pinPeer(a.context, a.id, forged)).toMatchObject({ ok: false, code: 'InvalidSignature' })
+    expect(await a.registry.getSingleMetricAsString('tallystick_signature_failures_total')).toMatch(/ 1$/m)
+    expect(await pinPeer(a.context, a.id, plain(new Uint8Array(40)))).toMatchObject({ ok: false, code: 'Serialization' })
+    expect(await pinPeer(a.context, a.id, plain(await a.certificate()))).toMatchObject({ ok: false, code: 'InvalidRequest' })
+    expect(await pinPeer(a.context, a.id, fleet.certificate(1, { suites: ['TS0'] }))).toMatchObject({ ok: false, code: 'SuiteBelowPolicy' })
+    await pinPeer(a.context, a.id, good)
+    const { peerIds } = readCertificate(good, clock.now())
+    expect(await pinPeer(a.context, a.id, paperFleet().certificate(1, { peerIds }))).toMatchObject({ ok: false, code: 'Conflict' })
+    const old = paperFleet().certificate(1)
+    clock.advance(2 * 86_400_000)
+    expect(await pinPeer(a.context, a.id, old)).toMatchObject({ ok: false, code: 'ExpiredSignature' })
+  })
+
+  it('a removed peer is out until it is pinned again', async () => {
+    const fleet = paperFleet()
+    const certificate = fleet.certificate(1)
+    const { fleetId } = readCertificate(certificate, clock.now())
+    expect(await setPeerTrust(a.context, { fleetId, trust: 'blocked' })).toMatchObject({ ok: false, code: 'NotFound' })
+    await pinPeer(a.context, a.id, certificate)
+    await setPeerTrust(a.context, { fleetId, trust: 'removed' })
+    expect(await takeBundle(a.context, a.core.stock, fleetId)).toMatchObject({ ok: false, code: 'UnauthorizedPeer' })
+    expect(await setPeerTrust(a.context, { fleetId, trust: 'verified' })).toMatchObject({ ok: false, code: 'Conflict' })
+    expect(await pinPeer(a.context, a.id, certificate)).toMatchObject({ ok: true })
+    expect(await readPeer(a.context, fleetId)).toMatchObject({ ok: true, trust: 'pinned' })
+    expect((await takeBundle(a.context, a.core.stock, fleetId)).ok).toBe(true)
+  })
+
+  it('two first pins at once give one peer', async () => {
+    const certificate = paperFleet().certificate(1)
+    const answers = await Promise.all(Array.from({ length: 6 }, () => pinPeer(a.context, a.id, certificate)))
+    expect(answers.every((answer) => answer.ok)).toBe(true)
+    expect(await a.context.db.peerCertificate.count({ where: { fleetId: readCertificate(certificate, clock.now()).fleetId } })).toBe(1)
+  })
+})
+
+describe('a renewed certificate', () => {
+  it('of the peer arrives with its bundle and is pinned before the session starts', async () => {
+    const b = await newFleet()
+    await introduce(a, b)
+    await b.certify()
+    expect((await currentCertificate(b.context.db))!.sequence).toBe(2)
+    const envelope = await a.seal(b, 'hello')
+    expect(await readPeer(a.context, b.id)).toMatchObject({ certificate: await b.certificate() })
+    expect(await b.open(a, envelope)).toBe('hello')
+    await b.stop()
+  })
+
+  it('of this fleet, issued while a handshake was under way, does not lose the message', async () => {
+    const b = await newFleet()
+    await introduce(a, b)
+    const envelope = await a.seal(b, 'crossing')
+    await b.certify()
+    expect(await b.open(a, envelope)).toBe('crossing')
+    await b.stop()
+  })
+
+  it('that is named by a message before it is known is learnt from a bundle; the message opens at its retry', async () => {
+    const b = await newFleet()
+    await introduce(a, b)
+    await b.certify()
+    const envelope = await b.seal(a, 'from my new certificate')
+    expect(decodeEnvelope(envelope).handshake).toBeDefined()
+    expect(await a.tryOpen(b, envelope)).toMatchObject({ ok: false, code: 'IdentityChanged', retryAfterMs: expect.any(Number) as number })
+    await expect.poll(async () => (await readPeer(a.context, b.id)) as { certificate?: Uint8Array }).toMatchObject({ certificate: await b.certificate() })
+    expect(await a.open(b, envelope)).toBe('from my new certificate')
+    await b.stop()
+  })
+
+  it('a bundle with a prekey signed by somebody else starts nothing, and is audited', async () => {
+    const b = await newFleet()
+    await introduce(a, b)
+    await b.context.db.prekey.updateMany({ where: { kind: 'signed' }, data: { signature: new Uint8Array(64) } })
+    expect(await a.trySeal(b, 'x')).toMatchObject({ ok: false, code: 'InvalidSignature' })
+    expect(await a.audited()).toContain('VerificationFailed')
+    expect((await readPeer(a.context, b.id)) as { session?: unknown }).toMatchObject({ session: null })
+    await b.stop()
+  })
+})

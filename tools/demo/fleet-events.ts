@@ -1,0 +1,53 @@
+/** Waiting for something to happen in a fleet: its event stream says when to look, a slow look now and then is the fallback. */
+import type { FleetInfo } from '../fleet/layout.ts'
+
+/** Far below the API's limit of 100 a minute for one endpoint. */
+const LOOK_EVERY_MS = 2_000
+
+/**
+ * @param look returns what was waited for, or undefined; called at once, at each event and every two seconds
+ * @throws when it did not come within `withinMs`; `look` may throw to give up
+ */
+export async function waitInFleet<T>(fleet: FleetInfo, what: string, look: () => Promise<T | undefined>, options: { signal: AbortSignal; withinMs: number; describe?: () => string }): Promise<T> {
+  const close = new AbortController()
+  const signal = AbortSignal.any([options.signal, close.signal])
+  let wake: () => void = () => undefined
+  let pending = false
+  const events = followEvents(fleet, signal, () => {
+    pending = true
+    wake()
+  })
+  const deadline = Date.now() + options.withinMs
+  try {
+    for (;;) {
+      options.signal.throwIfAborted()
+      pending = false
+      const found = await look()
+      if (found !== undefined) return found
+      if (Date.now() > deadline) throw new Error(`${what} did not happen within ${options.withinMs / 1000} s${options.describe === undefined ? '' : `: ${options.describe()}`}`)
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, LOOK_EVERY_MS)
+        wake = () => {
+          clearTimeout(timer)
+          resolve()
+        }
+        options.signal.addEventListener('abort', wake, { once: true })
+        if (pending) wake()
+      })
+    }
+  } finally {
+    close.abort()
+    await events
+  }
+}
+
+async function followEvents(fleet: FleetInfo, signal: AbortSignal, onEvent: () => void): Promise<void> {
+  try {
+    const response = await fetch(`${fleet.api.url}/v1/events`, { headers: { authorization: `Bearer ${fleet.api.tokens.admin}`, accept: 'text/event-stream' }, signal })
+    if (!response.ok || response.body === null) return
+    const decoder = new TextDecoder()
+    for await (const chunk of response.body) if (/^event:/m.test(decoder.decode(chunk as Uint8Array, { stream: true }))) onEvent()
+  } catch {
+    // Closed by us, or the stream broke: the regular look goes on.
+  }
+}
