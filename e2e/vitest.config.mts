@@ -3,7 +3,7 @@ import { defineConfig } from 'vitest/config'
 // Two whole fleets as real processes: one file at a time.
 export default defineConfig({
   root: import.meta.dirname,
-  resolve: { conditions: ['source', 'node', 'import', 'default'] },
-  ssr: { resolve: { conditions: ['source', 'node', 'import', 'default'] } },
+  resolve: { conditions: ['source', 'node', 'default'] },
+  ssr: { resolve: { conditions: ['source', 'node', 'default'] } },
   test: { include: ['**/*.spec.ts'], exclude: ['**/*.long.spec.ts'], pool: 'forks', maxWorkers: 1, fileParallelism: false, testTimeout: 120_000, hookTimeout: 180_000, bail: 0 },
 })

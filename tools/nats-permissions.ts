@@ -7,7 +7,10 @@ import { SERVICE_NAMES, type ServiceName } from '@tallystick/contracts/call'
 import { natsServerConfig } from '@tallystick/nats-rpc/server-config'
 
 const file = new URL('../deploy/nats/nats.conf', import.meta.url)
-const users = Object.fromEntries(SERVICE_NAMES.map((name) => [name, `$TALLYSTICK_NKEY_${name.replace('-', '_').toUpperCase()}`])) as Record<ServiceName, string>
+const users = Object.fromEntries(SERVICE_NAMES.map((name) => [name, `$TALLYSTICK_NKEY_${name.replace('-', '_').toUpperCase()}`])) as Record<
+  ServiceName,
+  string
+>
 const text = natsServerConfig({ port: 4222, host: '0.0.0.0', users, monitorPort: 8222 })
 
 if (process.argv.includes('--check')) {

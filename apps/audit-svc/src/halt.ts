@@ -43,7 +43,8 @@ export class Halt {
     this.#gauge.set(1)
     this.#log.fatal({ err: error, reason: error.message }, 'the audit log contradicts itself and has stopped')
     await this.#db.$executeRaw`UPDATE audit_head SET halted_at = now(), halted_reason = ${error.message.slice(0, 300)} WHERE id = 1 AND halted_at IS NULL`
-    return new LogHalted(error.message)
+    const [head] = await this.#db.$queryRaw<{ halted_reason: string | null }[]>`SELECT halted_reason FROM audit_head WHERE id = 1`
+    return new LogHalted(head?.halted_reason ?? error.message)
   }
 
   /** Run work; if it finds the log inconsistent, stop the log. @throws LogHalted in place of InconsistentLog */

@@ -16,7 +16,6 @@ import { AnyDocumentController, documentsController, REFERRED_SCHEMAS } from './
 import { ChangeFeed } from './events/change-feed.js'
 import { recordChange } from './events/change.store.js'
 import { EventsController } from './events/events.controller.js'
-import { EvidenceController } from './evidence/evidence.controller.js'
 import { FleetController } from './fleet/fleet.controller.js'
 import { OwnFleet } from './fleet/own-fleet.js'
 import { openApi } from './http/openapi.js'
@@ -36,7 +35,7 @@ import { sweep, SWEEP_EVERY_MS } from './sweep.js'
 
 export const HTTP_CONTROLLERS: Array<Type<unknown>> = [
   FleetController, PeersController, ConsentsController, documentsController('invoices', 'invoice'), documentsController('credit-notes', 'credit-note'), AnyDocumentController, SharesController, InboxController,
-  EvidenceController, AuditController, EventsController, OpsController,
+  AuditController, EventsController, OpsController,
 ]
 
 export const API_VERSION = '1.0.0'

@@ -40,18 +40,28 @@ await runService({
 
     const pump = new AuditPump({ db, rpc, log, metrics: host.metrics, clock })
     const context: Context = {
-      db, arena, custody, clock, random: systemRandom, limits, log,
+      db,
+      arena,
+      custody,
+      clock,
+      random: systemRandom,
+      limits,
+      log,
       audit: auditTrail(clock, systemRandom, () => pump.wake()),
       metrics: sessionMetrics(host.metrics, lockedBytes),
       tap: env.TALLYSTICK_WIRE_TAP === undefined ? noTap : fileTap(env.TALLYSTICK_WIRE_TAP),
     }
     rpc.onTransition(({ target, from, to }) => {
-      context.audit.record(db, 'BreakerStateChanged', { service: 'session-svc', target, from, to }).catch((error: unknown) => log.warn({ err: error, target }, 'a breaker change could not be recorded'))
+      context.audit
+        .record(db, 'BreakerStateChanged', { service: 'session-svc', target, from, to })
+        .catch((error: unknown) => log.warn({ err: error, target }, 'a breaker change could not be recorded'))
     })
 
     const keys = new ServiceKeySource(rpc, () => host.bus.connected)
     const upkeep = new Upkeep({
-      context, keys, fatal: host.fatal,
+      context,
+      keys,
+      fatal: host.fatal,
       bundles: { fetch: (fleetId) => rpc.call(relayFetchBundle, { fleetId }) },
       displayName: env.TALLYSTICK_DISPLAY_NAME ?? env.TALLYSTICK_FLEET,
       // Before audit-svc answers, appends would only open its circuit.

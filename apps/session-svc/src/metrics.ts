@@ -16,19 +16,49 @@ export interface SessionMetrics {
 export function sessionMetrics(registry: Registry, lockedBytes: () => number): SessionMetrics {
   const registers = [registry]
   new Gauge({
-    name: 'tallystick_custody_locked_bytes', help: 'Memory that the kernel keeps locked for this process.', registers,
+    name: 'tallystick_custody_locked_bytes',
+    help: 'Memory that the kernel keeps locked for this process.',
+    registers,
     collect() {
       this.set(lockedBytes())
     },
   })
   return {
-    messages: new Counter({ name: 'tallystick_session_messages_total', help: 'Messages sealed (out) and opened (in).', labelNames: ['direction'], registers }),
-    rotations: new Counter({ name: 'tallystick_session_rotations_total', help: 'New epochs with a peer that already had one.', labelNames: ['reason'], registers }),
-    rotationFailures: new Counter({ name: 'tallystick_session_rotation_failures_total', help: 'Rotations that were due and could not start: no bundle could be had.', registers }),
-    prekeys: new Gauge({ name: 'tallystick_prekeys_available', help: 'One-time prekeys not handed out yet.', labelNames: ['kind'], registers }),
-    signatureFailures: new Counter({ name: 'tallystick_signature_failures_total', help: 'Signatures on certificates and bundles that did not verify.', registers }),
+    messages: new Counter({
+      name: 'tallystick_session_messages_total',
+      help: 'Messages sealed (out) and opened (in).',
+      labelNames: ['direction'],
+      registers,
+    }),
+    rotations: new Counter({
+      name: 'tallystick_session_rotations_total',
+      help: 'New epochs with a peer that already had one.',
+      labelNames: ['reason'],
+      registers,
+    }),
+    rotationFailures: new Counter({
+      name: 'tallystick_session_rotation_failures_total',
+      help: 'Rotations that were due and could not start: no bundle could be had.',
+      registers,
+    }),
+    prekeys: new Gauge({
+      name: 'tallystick_prekeys_available',
+      help: 'One-time prekeys not handed out yet.',
+      labelNames: ['kind'],
+      registers,
+    }),
+    signatureFailures: new Counter({
+      name: 'tallystick_signature_failures_total',
+      help: 'Signatures on certificates and bundles that did not verify.',
+      registers,
+    }),
     replaysRejected: new Counter({ name: 'tallystick_replay_rejected_total', help: 'Envelopes and handshakes seen before.', registers }),
-    openFailures: new Counter({ name: 'tallystick_session_open_failures_total', help: 'Envelopes that did not open, by code.', labelNames: ['code'], registers }),
+    openFailures: new Counter({
+      name: 'tallystick_session_open_failures_total',
+      help: 'Envelopes that did not open, by code.',
+      labelNames: ['code'],
+      registers,
+    }),
     rateLimited: sharedCounter(registry),
   }
 }
@@ -36,5 +66,8 @@ export function sessionMetrics(registry: Registry, lockedBytes: () => number): S
 /** `tallystick_rate_limited_total` is one name for all services; the registry of a process may have it already. */
 function sharedCounter(registry: Registry): Counter<'layer'> {
   const name = 'tallystick_rate_limited_total'
-  return (registry.getSingleMetric(name) as Counter<'layer'> | undefined) ?? new Counter({ name, help: 'Requests refused by a limit.', labelNames: ['layer'], registers: [registry] })
+  return (
+    (registry.getSingleMetric(name) as Counter<'layer'> | undefined) ??
+    new Counter({ name, help: 'Requests refused by a limit.', labelNames: ['layer'], registers: [registry] })
+  )
 }

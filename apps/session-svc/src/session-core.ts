@@ -26,7 +26,11 @@ export interface SessionCore {
  * Loads or makes the identity keys, and builds the rest on them.
  * @throws ProtocolError KeyStorage(accessControlFailed) when the key file is not the one the database was sealed under
  */
-export async function openSessionCore(context: Context, bundles: BundleSource, store: SessionStore = new SessionStore()): Promise<SessionCore> {
+export async function openSessionCore(
+  context: Context,
+  bundles: BundleSource,
+  store: SessionStore = new SessionStore(),
+): Promise<SessionCore> {
   const identity = await loadIdentity(context)
   const queue = new PeerQueue()
   const learner = new CertificateLearner(context, bundles)
@@ -45,7 +49,11 @@ export async function expire(context: Context, store: SessionStore = new Session
   const { db, clock, limits, audit } = context
   const now = new Date(clock.now())
   const before = new Date(now.getTime() - limits.oldEpochGraceMs)
-  const peers = await db.session.findMany({ where: { active: false, state: { not: null }, retiredAt: { lt: before } }, select: { fleetId: true }, distinct: ['fleetId'] })
+  const peers = await db.session.findMany({
+    where: { active: false, state: { not: null }, retiredAt: { lt: before } },
+    select: { fleetId: true },
+    distinct: ['fleetId'],
+  })
   for (const { fleetId } of peers) await db.$transaction((tx) => wipeSuperseded(context, tx, store, fleetId, now))
   if (peers.length > 0) audit.committed()
   await dropOldEnvelopes(db, new Date(now.getTime() - limits.envelopeRetentionMs))

@@ -37,8 +37,12 @@ export class SessionController {
       return notReady()
     }
     return {
-      ok: true, fleetId: core.identity.fleetId, displayName: certificate.displayName, certificate: plainBytes(certificate.certificate),
-      peerIds: certificate.peerIds, fingerprint: fingerprint(core.identity.signKey),
+      ok: true,
+      fleetId: core.identity.fleetId,
+      displayName: certificate.displayName,
+      certificate: plainBytes(certificate.certificate),
+      peerIds: certificate.peerIds,
+      fingerprint: fingerprint(core.identity.signKey),
     }
   }
 
@@ -77,7 +81,9 @@ export class SessionController {
   }
 
   @Handles(contracts.sessionAcknowledge)
-  async acknowledge({ envelopeDigests }: RequestOf<typeof contracts.sessionAcknowledge>): Promise<ResponseOf<typeof contracts.sessionAcknowledge>> {
+  async acknowledge({
+    envelopeDigests,
+  }: RequestOf<typeof contracts.sessionAcknowledge>): Promise<ResponseOf<typeof contracts.sessionAcknowledge>> {
     const core = this.#upkeep.core
     // This contract knows no refusal: the caller repeats it after a fault.
     if (!core) throw new Error('not ready yet')

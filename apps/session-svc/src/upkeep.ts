@@ -90,7 +90,8 @@ export class Upkeep {
     if (logKey) this.#known.logKey = logKey
     if (this.#known.peerId && this.#known.logKey) {
       const told = { peerId: this.#known.peerId, logKey: this.#known.logKey }
-      if (await ensureCertificate(context, this.#core.identity, displayName, told)) context.log.info({ what: 'certificate' }, 'fleet certificate issued')
+      if (await ensureCertificate(context, this.#core.identity, displayName, told))
+        context.log.info({ what: 'certificate' }, 'fleet certificate issued')
       this.#complete = true
     } else if (!this.#complete) {
       // A certificate from an earlier start serves while the others are away.

@@ -23,7 +23,10 @@ export function fileTap(file: string): WireTap {
     message(at, direction, peer, decoded) {
       const envelope = decoded()
       const line = {
-        at, service: 'session-svc', direction, peer,
+        at,
+        service: 'session-svc',
+        direction,
+        peer,
         epoch: envelope.header.epoch,
         chain: toHex(sha256(concat(envelope.header.dh, u32be(envelope.header.n)))),
         ct: toHex(sha256(envelope.ciphertext)),

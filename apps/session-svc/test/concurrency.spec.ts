@@ -65,7 +65,10 @@ class UnlockedStore extends SessionStore {
 
   override async save(context: Context, tx: Tx, row: SessionRow, state: SecretBytes): Promise<void> {
     const value = context.custody.sealSecret(state, { table: 'session', row: toHex(row.sid), version: row.version + 1 })
-    await tx.session.update({ where: { sid: plainBytes(row.sid) }, data: { state: plainBytes(value.sealed), version: row.version + 1, sentApplication: row.sentApplication } })
+    await tx.session.update({
+      where: { sid: plainBytes(row.sid) },
+      data: { state: plainBytes(value.sealed), version: row.version + 1, sentApplication: row.sentApplication },
+    })
   }
 }
 
@@ -84,7 +87,10 @@ describe('one writer per session', () => {
 
   it('the same storm without the lock hands out keys twice: the test above can fail', { timeout: 120_000 }, async () => {
     await a.seal(b, 'the session exists')
-    const mutants = [withoutLocks(await a.again({ store: new UnlockedStore() })), withoutLocks(await a.again({ store: new UnlockedStore() }))]
+    const mutants = [
+      withoutLocks(await a.again({ store: new UnlockedStore() })),
+      withoutLocks(await a.again({ store: new UnlockedStore() })),
+    ]
     const keys = keysOf(await storm(mutants))
     expect(new Set(keys).size).toBeLessThan(keys.length)
     for (const mutant of mutants) await mutant.stop()
@@ -166,7 +172,12 @@ describe('a crash between encryption and commit', () => {
     const first = await a.seal(b, 'first')
     const prekeys = await b.context.db.prekey.count()
     const original = replica.context.custody.sealBytes.bind(replica.context.custody)
-    Object.defineProperty(replica.context.custody, 'sealBytes', { configurable: true, value: () => { throw new Error('the process died here') } })
+    Object.defineProperty(replica.context.custody, 'sealBytes', {
+      configurable: true,
+      value: () => {
+        throw new Error('the process died here')
+      },
+    })
     await expect(replica.open(a, first)).rejects.toThrow('the process died here')
     expect(await b.context.db.prekey.count()).toBe(prekeys)
     expect(await b.sessions()).toHaveLength(0)
@@ -181,7 +192,9 @@ describe('bundles', () => {
   it('50 callers at once on two replicas never get a one-time key twice', { timeout: 60_000 }, async () => {
     const fast = await b.again({ limits: { bundlesPerPeer: 1_000, refillBelow: 1 } })
     const faster = await b.again({ limits: { bundlesPerPeer: 1_000, refillBelow: 1 } })
-    const answers = await Promise.all(Array.from({ length: 50 }, (_, i) => takeBundle((i % 2 ? fast : faster).context, fast.core.stock, a.id)))
+    const answers = await Promise.all(
+      Array.from({ length: 50 }, (_, i) => takeBundle((i % 2 ? fast : faster).context, fast.core.stock, a.id)),
+    )
     const bundles = answers.map((answer) => {
       if (!answer.ok) throw new Error(answer.code)
       return decodeBundle(answer.bundle)

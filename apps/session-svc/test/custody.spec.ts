@@ -35,7 +35,11 @@ describe('file custody', () => {
     const value = custody.sealBytes(plain, binding)
     expect(value.kekId).toMatch(/^[0-9a-f]{16}$/)
     expect(Buffer.from(custody.openBytes(value, binding))).toEqual(plain)
-    for (const other of [{ ...binding, table: 'prekey' }, { ...binding, row: 'ac' }, { ...binding, version: 2 }]) {
+    for (const other of [
+      { ...binding, table: 'prekey' },
+      { ...binding, row: 'ac' },
+      { ...binding, version: 2 },
+    ]) {
       expect(() => custody.openBytes(value, other)).toThrow(expect.objectContaining(refused) as Error)
     }
     for (let i = 0; i < value.sealed.length; i++) {
@@ -43,7 +47,10 @@ describe('file custody', () => {
       changed[i]! ^= 1
       expect(() => custody.openBytes({ ...value, sealed: changed }, binding)).toThrow(expect.objectContaining(refused) as Error)
     }
-    for (const length of [0, 11, 27]) expect(() => custody.openBytes({ ...value, sealed: value.sealed.slice(0, length) }, binding)).toThrow(expect.objectContaining(refused) as Error)
+    for (const length of [0, 11, 27])
+      expect(() => custody.openBytes({ ...value, sealed: value.sealed.slice(0, length) }, binding)).toThrow(
+        expect.objectContaining(refused) as Error,
+      )
     const other = FileCustody.open(arena, randomBytes(32))
     expect(() => other.openBytes(value, binding)).toThrow(/sealed under key/)
     expect(() => other.openBytes({ ...value, kekId: other.kekId }, binding)).toThrow(expect.objectContaining(refused) as Error)
@@ -91,7 +98,8 @@ describe('locked memory', () => {
     expect(lockedBytes('/nonexistent/status')).toBe(0)
     // More than any memlock limit of a test machine, less than its memory.
     const limit = process.getuid?.() === 0 ? undefined : 1024 * 1024 * 1024
-    if (limit !== undefined) expect(() => openLockedArena(limit, false)).toThrow(expect.objectContaining({ code: 'KeyStorage', reason: 'locked' }) as Error)
+    if (limit !== undefined)
+      expect(() => openLockedArena(limit, false)).toThrow(expect.objectContaining({ code: 'KeyStorage', reason: 'locked' }) as Error)
   })
 })
 
@@ -129,7 +137,8 @@ describe('at rest', () => {
     await client.connect()
     const tables = await client.query<{ t: string }>("SELECT quote_ident(tablename) AS t FROM pg_tables WHERE schemaname = 'session'")
     let text = ''
-    for (const { t } of tables.rows) for (const row of (await client.query<{ r: string }>(`SELECT row_to_json(x)::text AS r FROM session.${t} x`)).rows) text += row.r
+    for (const { t } of tables.rows)
+      for (const row of (await client.query<{ r: string }>(`SELECT row_to_json(x)::text AS r FROM session.${t} x`)).rows) text += row.r
     await client.end()
     return text
   }
@@ -142,7 +151,10 @@ describe('at rest', () => {
     const text = await dump()
     expect(text).toContain(Buffer.from(a.core.identity.signKey).toString('hex'))
     const { db, custody } = a.context
-    const hidden: [string, Buffer][] = [['plaintext', Buffer.from(secret)], ['key file', Buffer.from(a.kek)]]
+    const hidden: [string, Buffer][] = [
+      ['plaintext', Buffer.from(secret)],
+      ['key file', Buffer.from(a.kek)],
+    ]
     const keep = (name: string, value: { sealed: Uint8Array; kekId: string }, table: string, row: string, version: number) => {
       const opened = custody.openSecret(value, { table, row, version })
       hidden.push([name, withSecret(opened, (bytes) => Buffer.from(bytes.subarray(0, 32)))])
@@ -151,7 +163,10 @@ describe('at rest', () => {
     for (const row of await db.identityKey.findMany()) keep(`identity ${row.kind}`, row, 'identity_key', row.kind, row.version)
     for (const row of await db.prekey.findMany()) keep(`prekey ${row.kind}`, row, 'prekey', String(row.id), row.version)
     for (const row of await db.session.findMany()) {
-      const opened = custody.openSecret({ sealed: row.state!, kekId: row.kekId }, { table: 'session', row: Buffer.from(row.sid).toString('hex'), version: row.version })
+      const opened = custody.openSecret(
+        { sealed: row.state!, kekId: row.kekId },
+        { table: 'session', row: Buffer.from(row.sid).toString('hex'), version: row.version },
+      )
       for (const at of STATE_SECRETS) {
         const part = withSecret(opened, (bytes) => Buffer.from(bytes.subarray(at, at + 32)))
         if (part.some((byte) => byte !== 0)) hidden.push([`state at ${at}`, part])
@@ -189,7 +204,12 @@ describe('at rest', () => {
     for (const other of ['invoice', 'relay', 'audit'] as const) {
       const client = new pg.Client({ connectionString: database.urls[other] })
       await client.connect()
-      for (const sql of ['SELECT * FROM session.identity_key', 'SELECT state FROM session.session', 'UPDATE session.peer SET trust = $$pinned$$', 'DELETE FROM session.prekey']) {
+      for (const sql of [
+        'SELECT * FROM session.identity_key',
+        'SELECT state FROM session.session',
+        'UPDATE session.peer SET trust = $$pinned$$',
+        'DELETE FROM session.prekey',
+      ]) {
         await expect(client.query(sql), `${other}: ${sql}`).rejects.toMatchObject({ code: '42501' })
       }
       await client.end()
@@ -199,7 +219,16 @@ describe('at rest', () => {
   it('the own role cannot delete identity, certificates, sessions or replay memory', async () => {
     const client = new pg.Client({ connectionString: database.urls.session })
     await client.connect()
-    for (const table of ['identity_key', 'certificate', 'peer', 'peer_certificate', 'session', 'handshake_seen', 'sealed_envelope', 'opened_envelope']) {
+    for (const table of [
+      'identity_key',
+      'certificate',
+      'peer',
+      'peer_certificate',
+      'session',
+      'handshake_seen',
+      'sealed_envelope',
+      'opened_envelope',
+    ]) {
       await expect(client.query(`DELETE FROM session.${table}`), table).rejects.toMatchObject({ code: '42501' })
     }
     await expect(client.query('UPDATE session.identity_key SET public_key = sealed')).rejects.toMatchObject({ code: '42501' })
@@ -209,7 +238,12 @@ describe('at rest', () => {
 
   it('signs statements that verify under the certificate, and nothing that is no statement', async () => {
     const fields = {
-      kind: 'invoice' as const, documentId: a.newId(), contentDigest: new Uint8Array(randomBytes(32)), audience: b.id, issuedAt: clock.now(), expiresAt: clock.now() + 86_400_000,
+      kind: 'invoice' as const,
+      documentId: a.newId(),
+      contentDigest: new Uint8Array(randomBytes(32)),
+      audience: b.id,
+      issuedAt: clock.now(),
+      expiresAt: clock.now() + 86_400_000,
     }
     const signed = await a.core.signer.sign(fields)
     if (!signed.ok) throw new Error(signed.message)

@@ -52,15 +52,24 @@ describe('seal and open', () => {
 
   it('does a batch under one lock, a repeated id inside it included', async () => {
     const ids = Array.from({ length: 8 }, () => a.newId())
-    const items = [...ids, ids[0]!].map((messageId) => ({ messageId, fleetId: b.id, class: 'application' as const, payload: bytes(`item ${ids.indexOf(messageId)}`) }))
+    const items = [...ids, ids[0]!].map((messageId) => ({
+      messageId,
+      fleetId: b.id,
+      class: 'application' as const,
+      payload: bytes(`item ${ids.indexOf(messageId)}`),
+    }))
     const sealed = await a.core.sealing.seal(items)
     expect(sealed.map((outcome) => outcome.ok)).toEqual(Array(9).fill(true))
     expect(sealed[8]).toEqual(sealed[0])
     expect(a.fetched).toBe(1)
     const envelopes = sealed.slice(0, 8).map((outcome) => (outcome.ok ? outcome.envelope : new Uint8Array()))
     const shuffled = [5, 2, 7, 0, 1, 6, 4, 3]
-    const opened = await b.core.opening.open(shuffled.map((i) => ({ fleetId: a.id, envelopeDigest: digestOf(envelopes[i]!), envelope: plain(envelopes[i]!) })))
-    expect(opened.map((outcome) => (outcome.ok ? Buffer.from(outcome.payload).toString() : outcome.code))).toEqual(shuffled.map((i) => `item ${i}`))
+    const opened = await b.core.opening.open(
+      shuffled.map((i) => ({ fleetId: a.id, envelopeDigest: digestOf(envelopes[i]!), envelope: plain(envelopes[i]!) })),
+    )
+    expect(opened.map((outcome) => (outcome.ok ? Buffer.from(outcome.payload).toString() : outcome.code))).toEqual(
+      shuffled.map((i) => `item ${i}`),
+    )
   })
 
   it('gives the same answer until acknowledged, then DuplicateMessage, audited once', async () => {
@@ -81,7 +90,12 @@ describe('seal and open', () => {
     for (const when of ['with a handshake', 'later']) {
       const envelope = await a.seal(b, when)
       const { headerBytes, handshakeBytes, ciphertext, commit } = decodeEnvelope(envelope)
-      const edited = encodeEnvelope({ headerBytes, handshakeBytes, ciphertext, commit: commit.map((byte, i) => (i === 3 ? byte ^ 1 : byte)) })
+      const edited = encodeEnvelope({
+        headerBytes,
+        handshakeBytes,
+        ciphertext,
+        commit: commit.map((byte, i) => (i === 3 ? byte ^ 1 : byte)),
+      })
       const before = await b.context.db.session.findMany()
       expect(await b.tryOpen(a, edited)).toMatchObject({ ok: false, code: 'VerificationFailed' })
       expect(await b.context.db.session.findMany()).toEqual(before)
@@ -108,7 +122,9 @@ describe('seal and open', () => {
     const elsewhere = headerBytes.slice()
     const at = Buffer.from(elsewhere).indexOf(Buffer.from(decodeEnvelope(bare).header.sid))
     elsewhere[at]! ^= 1
-    expect(await b.tryOpen(a, encodeEnvelope({ headerBytes: elsewhere, handshakeBytes: new Uint8Array(), ciphertext, commit }))).toMatchObject({ ok: false, code: 'ResyncRequired' })
+    expect(
+      await b.tryOpen(a, encodeEnvelope({ headerBytes: elsewhere, handshakeBytes: new Uint8Array(), ciphertext, commit })),
+    ).toMatchObject({ ok: false, code: 'ResyncRequired' })
     expect(await b.open(a, bare)).toBe('no handshake any more')
   })
 
@@ -128,7 +144,11 @@ describe('seal and open', () => {
     const { peers } = a
     a.peers = undefined
     const messageId = a.newId()
-    expect(await a.trySeal(b, 'later', { messageId })).toMatchObject({ ok: false, code: 'Network', retryAfterMs: expect.any(Number) as number })
+    expect(await a.trySeal(b, 'later', { messageId })).toMatchObject({
+      ok: false,
+      code: 'Network',
+      retryAfterMs: expect.any(Number) as number,
+    })
     expect(await a.sessions()).toHaveLength(0)
     a.peers = peers
     expect(await b.open(a, await a.seal(b, 'later', { messageId }))).toBe('later')

@@ -63,8 +63,15 @@ export class TestFleet {
     const limits = { ...limitsFrom(limitsEnv.parse({})), ...options.limits }
     const arena = SecretArena.open(1024 * 1024, { allowUnlocked: true })
     this.context = {
-      db: openDatabase(options.url, limits), arena, custody: FileCustody.open(arena, Uint8Array.from(this.kek)), clock: options.clock, random: systemRandom, limits,
-      audit: auditTrail(options.clock, systemRandom, () => undefined), metrics: sessionMetrics(this.registry, () => 0), tap: options.tap ?? noTap,
+      db: openDatabase(options.url, limits),
+      arena,
+      custody: FileCustody.open(arena, Uint8Array.from(this.kek)),
+      clock: options.clock,
+      random: systemRandom,
+      limits,
+      audit: auditTrail(options.clock, systemRandom, () => undefined),
+      metrics: sessionMetrics(this.registry, () => 0),
+      tap: options.tap ?? noTap,
       log: { warn: () => undefined, info: () => undefined },
     }
   }
@@ -111,7 +118,10 @@ export class TestFleet {
     const { arena } = this.context
     const relay = generateSigningKey(arena)
     const log = generateSigningKey(arena)
-    await ensureCertificate(this.context, this.core.identity, 'test fleet', { peerId: peerIdFromKey(relay.publicKey), logKey: log.publicKey })
+    await ensureCertificate(this.context, this.core.identity, 'test fleet', {
+      peerId: peerIdFromKey(relay.publicKey),
+      logKey: log.publicKey,
+    })
     relay.secret.destroy()
     log.secret.destroy()
   }
@@ -132,7 +142,12 @@ export class TestFleet {
   }
 
   async trySeal(peer: TestFleet, text: string, options: { messageId?: string; class?: 'application' | 'control' } = {}) {
-    const item = { messageId: options.messageId ?? this.newId(), fleetId: peer.id, class: options.class ?? ('application' as const), payload: bytes(text) }
+    const item = {
+      messageId: options.messageId ?? this.newId(),
+      fleetId: peer.id,
+      class: options.class ?? ('application' as const),
+      payload: bytes(text),
+    }
     return (await this.core.sealing.seal([item]))[0]!
   }
 
@@ -171,7 +186,10 @@ export class TestFleet {
 
 /** Pins two fleets to each other and lets each reach the other for bundles. */
 export async function introduce(a: TestFleet, b: TestFleet): Promise<void> {
-  for (const [one, other] of [[a, b], [b, a]] as const) {
+  for (const [one, other] of [
+    [a, b],
+    [b, a],
+  ] as const) {
     const pinned = await pinPeer(one.context, one.id, await other.certificate())
     if (!pinned.ok) throw new Error(pinned.message)
     const before = one.peers

@@ -36,9 +36,15 @@ function paperFleet() {
     plain(
       issueCertificate(
         {
-          displayName: options.displayName ?? 'paper', signKey: signing.publicKey, dhKey: generateKeyPair(arena).publicKey,
-          peerIds: options.peerIds ?? [peerIdFromKey(generateSigningKey(arena).publicKey)], logKey: generateSigningKey(arena).publicKey,
-          suites: options.suites ?? ['TS1'], notBefore: clock.now() - 1_000, notAfter: clock.now() + 86_400_000, sequence,
+          displayName: options.displayName ?? 'paper',
+          signKey: signing.publicKey,
+          dhKey: generateKeyPair(arena).publicKey,
+          peerIds: options.peerIds ?? [peerIdFromKey(generateSigningKey(arena).publicKey)],
+          logKey: generateSigningKey(arena).publicKey,
+          suites: options.suites ?? ['TS1'],
+          notBefore: clock.now() - 1_000,
+          notAfter: clock.now() + 86_400_000,
+          sequence,
         },
         (message) => sign(signing.secret, message),
       ),
@@ -52,7 +58,13 @@ describe('pinPeer', () => {
     const first = fleet.certificate(1)
     const pinned = await pinPeer(a.context, a.id, first)
     const { fleetId, digest } = readCertificate(first, clock.now())
-    expect(pinned).toMatchObject({ ok: true, fleetId, certificateDigest: digest, sequence: 1, fingerprint: expect.stringMatching(/^(\d{5} ){11}\d{5}$/) as string })
+    expect(pinned).toMatchObject({
+      ok: true,
+      fleetId,
+      certificateDigest: digest,
+      sequence: 1,
+      fingerprint: expect.stringMatching(/^(\d{5} ){11}\d{5}$/) as string,
+    })
     expect(await pinPeer(a.context, a.id, first)).toEqual(pinned)
     await setPeerTrust(a.context, { fleetId, trust: 'verified' })
     const third = fleet.certificate(3)
@@ -68,7 +80,8 @@ describe('pinPeer', () => {
     const pinned = fleet.certificate(5)
     await pinPeer(a.context, a.id, pinned)
     const before = (await a.audited()).filter((type) => type === 'IdentityChanged').length
-    for (const sequence of [4, 5]) expect(await pinPeer(a.context, a.id, fleet.certificate(sequence))).toMatchObject({ ok: false, code: 'IdentityChanged' })
+    for (const sequence of [4, 5])
+      expect(await pinPeer(a.context, a.id, fleet.certificate(sequence))).toMatchObject({ ok: false, code: 'IdentityChanged' })
     expect((await a.audited()).filter((type) => type === 'IdentityChanged').length).toBe(before + 2)
     expect(await readPeer(a.context, readCertificate(pinned, clock.now()).fleetId)).toMatchObject({ certificate: pinned })
   })
@@ -141,7 +154,9 @@ describe('a renewed certificate', () => {
     const envelope = await b.seal(a, 'from my new certificate')
     expect(decodeEnvelope(envelope).handshake).toBeDefined()
     expect(await a.tryOpen(b, envelope)).toMatchObject({ ok: false, code: 'IdentityChanged', retryAfterMs: expect.any(Number) as number })
-    await expect.poll(async () => (await readPeer(a.context, b.id)) as { certificate?: Uint8Array }).toMatchObject({ certificate: await b.certificate() })
+    await expect
+      .poll(async () => (await readPeer(a.context, b.id)) as { certificate?: Uint8Array })
+      .toMatchObject({ certificate: await b.certificate() })
     expect(await a.open(b, envelope)).toBe('from my new certificate')
     await b.stop()
   })

@@ -34,7 +34,12 @@ const epochOf = (envelope: Uint8Array) => decodeEnvelope(envelope).header.epoch
 async function sealMany(from: TestFleet, to: TestFleet, count: number): Promise<Uint8Array[]> {
   const envelopes: Uint8Array[] = []
   while (envelopes.length < count) {
-    const items = Array.from({ length: Math.min(50, count - envelopes.length) }, () => ({ messageId: from.newId(), fleetId: to.id, class: 'application' as const, payload: bytes('x') }))
+    const items = Array.from({ length: Math.min(50, count - envelopes.length) }, () => ({
+      messageId: from.newId(),
+      fleetId: to.id,
+      class: 'application' as const,
+      payload: bytes('x'),
+    }))
     for (const outcome of await from.core.sealing.seal(items)) {
       if (!outcome.ok) throw new Error(outcome.code)
       envelopes.push(outcome.envelope)
@@ -45,7 +50,10 @@ async function sealMany(from: TestFleet, to: TestFleet, count: number): Promise<
 
 describe('rotation by count', () => {
   it('messages 1 to 100 use epoch 1, message 101 epoch 2, continued from it; both directions', { timeout: 60_000 }, async () => {
-    for (const [from, to, epoch] of [[a, b, 1], [b, a, 2]] as const) {
+    for (const [from, to, epoch] of [
+      [a, b, 1],
+      [b, a, 2],
+    ] as const) {
       expect(await to.open(from, await from.seal(to, 'first'))).toBe('first')
       expect(await from.open(to, await to.seal(from, 'receipt', { class: 'control' }))).toBe('receipt')
       const rest = await sealMany(from, to, 100)
@@ -55,21 +63,30 @@ describe('rotation by count', () => {
       expect(handshake!.continuity).toHaveLength(32)
       for (const envelope of rest) await to.open(from, envelope)
       expect(await from.open(to, await to.seal(from, 'in the new epoch', { class: 'control' }))).toBe('in the new epoch')
-      expect((await from.sessions()).find((session) => session.active)).toMatchObject({ epoch: epoch + 1, confirmed: true, sentApplication: 1 })
+      expect((await from.sessions()).find((session) => session.active)).toMatchObject({
+        epoch: epoch + 1,
+        confirmed: true,
+        sentApplication: 1,
+      })
     }
     for (const fleet of [a, b]) expect((await fleet.audited()).filter((type) => type === 'SessionRotated')).toHaveLength(2)
   })
 
-  it('without any reply yet there is no exporter to continue from, and the next epoch starts all the same', { timeout: 60_000 }, async () => {
-    const envelopes = await sealMany(a, b, 101)
-    expect(decodeEnvelope(envelopes[100]!).handshake!.continuity).toBeUndefined()
-    for (const envelope of envelopes) expect(await b.open(a, envelope)).toBe('x')
-  })
+  it(
+    'without any reply yet there is no exporter to continue from, and the next epoch starts all the same',
+    { timeout: 60_000 },
+    async () => {
+      const envelopes = await sealMany(a, b, 101)
+      expect(decodeEnvelope(envelopes[100]!).handshake!.continuity).toBeUndefined()
+      for (const envelope of envelopes) expect(await b.open(a, envelope)).toBe('x')
+    },
+  )
 
   it('control messages do not count, and have a cap of their own', async () => {
     const small = await a.again({ limits: { rotateAfterMessages: 2, controlMessagesPerEpoch: 3 } })
     const epochs: number[] = []
-    for (const kind of ['application', 'control', 'control', 'application', 'control', 'control'] as const) epochs.push(epochOf(await small.seal(b, 'x', { class: kind })))
+    for (const kind of ['application', 'control', 'control', 'application', 'control', 'control'] as const)
+      epochs.push(epochOf(await small.seal(b, 'x', { class: kind })))
     expect(epochs).toEqual([1, 1, 1, 1, 1, 2])
     await small.stop()
   })

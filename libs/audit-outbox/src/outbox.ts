@@ -3,7 +3,14 @@
  * of: no event is lost, none is invented.
  * @see docs/spec/bus.md §7
  */
-import { AUDIT_EVENT_BODIES, auditEvent, SHARING_EVENT_TYPES, type AuditEvent, type AuditEventBody, type AuditEventType } from '@tallystick/contracts/audit-events'
+import {
+  AUDIT_EVENT_BODIES,
+  auditEvent,
+  SHARING_EVENT_TYPES,
+  type AuditEvent,
+  type AuditEventBody,
+  type AuditEventType,
+} from '@tallystick/contracts/audit-events'
 
 /** What a Prisma client or transaction offers and this library uses; the tagged forms only. */
 export interface SqlExecutor {
@@ -15,7 +22,13 @@ export interface SqlExecutor {
  * @returns an event of the closed schema; its stream follows from its type
  * @throws Error that names the fields that are wrong, never their values
  */
-export function newAuditEvent<T extends AuditEventType>(event: { type: T; actor: string; body: AuditEventBody<T>; at: number; id: string }): AuditEvent {
+export function newAuditEvent<T extends AuditEventType>(event: {
+  type: T
+  actor: string
+  body: AuditEventBody<T>
+  at: number
+  id: string
+}): AuditEvent {
   const body = AUDIT_EVENT_BODIES[event.type].safeParse(event.body)
   if (!body.success) throw new Error(`${event.type}: body outside the schema: ${paths(body.error.issues)}`)
   return checked({

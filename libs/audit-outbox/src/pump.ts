@@ -44,7 +44,10 @@ type Round = 'empty' | 'more' | 'elsewhere' | 'refused'
 export function outboxLag(registry: Registry): Gauge<'outbox'> {
   const name = 'tallystick_outbox_lag_seconds'
   const known = registry.getSingleMetric(name)
-  return (known as Gauge<'outbox'> | undefined) ?? new Gauge({ name, help: 'Age of the oldest row that waits', labelNames: ['outbox'], registers: [registry] })
+  return (
+    (known as Gauge<'outbox'> | undefined) ??
+    new Gauge({ name, help: 'Age of the oldest row that waits', labelNames: ['outbox'], registers: [registry] })
+  )
 }
 
 export class AuditPump {
@@ -60,7 +63,11 @@ export class AuditPump {
   constructor(options: AuditPumpOptions) {
     this.#options = options
     this.#lag = outboxLag(options.metrics)
-    this.#stuck = new Gauge({ name: 'tallystick_audit_outbox_stuck_events', help: 'Audit events that the schema refuses; they stay in the outbox', registers: [options.metrics] })
+    this.#stuck = new Gauge({
+      name: 'tallystick_audit_outbox_stuck_events',
+      help: 'Audit events that the schema refuses; they stay in the outbox',
+      registers: [options.metrics],
+    })
   }
 
   start(): void {
@@ -101,7 +108,9 @@ export class AuditPump {
    */
   async #round(): Promise<Round> {
     return this.#options.db.$transaction(async (tx) => {
-      const [lock] = await tx.$queryRaw<Array<{ mine: boolean }>>`SELECT pg_try_advisory_xact_lock(hashtext('audit_outbox'), hashtext(current_schema())) AS mine`
+      const [lock] = await tx.$queryRaw<
+        Array<{ mine: boolean }>
+      >`SELECT pg_try_advisory_xact_lock(hashtext('audit_outbox'), hashtext(current_schema())) AS mine`
       if (!lock?.mine) return 'elsewhere'
       await this.#measure(tx)
       const rows = await tx.$queryRaw<Row[]>`
@@ -137,7 +146,9 @@ export class AuditPump {
   }
 
   async #measure(tx: SqlTransaction): Promise<void> {
-    const [row] = await tx.$queryRaw<Array<{ oldest: number | null }>>`SELECT (extract(epoch FROM min(created_at)) * 1000)::float8 AS oldest FROM audit_outbox`
+    const [row] = await tx.$queryRaw<
+      Array<{ oldest: number | null }>
+    >`SELECT (extract(epoch FROM min(created_at)) * 1000)::float8 AS oldest FROM audit_outbox`
     const oldest = row?.oldest ?? undefined
     this.#lag.set({ outbox: 'audit' }, oldest === undefined ? 0 : Math.max(0, (this.#options.clock.now() - oldest) / 1000))
   }

@@ -63,9 +63,17 @@ const db: OutboxDb = {
 }
 
 const idOf = (n: number) => `01890a5d-ac96-774b-bcce-${n.toString(16).padStart(12, '0')}`
-const event = (n: number): AuditEvent => newAuditEvent({ type: 'KeyStored', actor: 'session-svc', body: { keyKind: 'one-time-prekeys', count: n }, at: n, id: idOf(n) })
-const record = (from: number, to: number) => db.$transaction((tx) => recordAuditEvents(tx, Array.from({ length: to - from }, (_, i) => event(from + i))))
-const waiting = async () => (await owner.query<{ event_id: string }>('SELECT event_id FROM outbox_test.audit_outbox ORDER BY id')).rows.map((row) => row.event_id)
+const event = (n: number): AuditEvent =>
+  newAuditEvent({ type: 'KeyStored', actor: 'session-svc', body: { keyKind: 'one-time-prekeys', count: n }, at: n, id: idOf(n) })
+const record = (from: number, to: number) =>
+  db.$transaction((tx) =>
+    recordAuditEvents(
+      tx,
+      Array.from({ length: to - from }, (_, i) => event(from + i)),
+    ),
+  )
+const waiting = async () =>
+  (await owner.query<{ event_id: string }>('SELECT event_id FROM outbox_test.audit_outbox ORDER BY id')).rows.map((row) => row.event_id)
 
 /** audit-svc in memory: idempotent by event id, with faults on demand. */
 class FakeAudit {
@@ -98,7 +106,13 @@ function startPump(audit: FakeAudit) {
   const metrics = new Registry()
   const lines: string[] = []
   const add = (fields: object, message: string) => void lines.push(`${message} ${JSON.stringify(fields)}`)
-  const pump = new AuditPump({ db, rpc: audit.rpc, log: { debug: add, info: add, warn: add, error: add }, metrics, clock: { now: () => Date.now() } })
+  const pump = new AuditPump({
+    db,
+    rpc: audit.rpc,
+    log: { debug: add, info: add, warn: add, error: add },
+    metrics,
+    clock: { now: () => Date.now() },
+  })
   pumps.push(pump)
   pump.start()
   return { pump, metrics, lines }
@@ -112,10 +126,12 @@ describe('recording', () => {
   })
 
   it('belongs to the transaction: a rollback leaves no event', async () => {
-    await expect(db.$transaction(async (tx) => {
-      await recordAuditEvents(tx, [event(1)])
-      throw new Error('the effect failed')
-    })).rejects.toThrow('the effect failed')
+    await expect(
+      db.$transaction(async (tx) => {
+        await recordAuditEvents(tx, [event(1)])
+        throw new Error('the effect failed')
+      }),
+    ).rejects.toThrow('the effect failed')
     expect(await waiting()).toEqual([])
   })
 
@@ -142,7 +158,9 @@ describe('the pump', () => {
     await expect.poll(waiting, { timeout: 5_000 }).toEqual([])
     const startedAt = performance.now()
     for (let i = 1; i <= 5; i++) {
-      const taken = new Promise<void>((resolve) => { audit.after = async () => resolve() })
+      const taken = new Promise<void>((resolve) => {
+        audit.after = async () => resolve()
+      })
       await record(i, i + 1)
       pump.wake()
       await taken
@@ -193,7 +211,9 @@ describe('the pump', () => {
 
   it('an event that the schema refuses stays, is reported, and holds nothing up', async () => {
     await record(0, 2)
-    await owner.query(`INSERT INTO outbox_test.audit_outbox (event_id, event) VALUES ($1, '{"type":"FromTheFuture","secret":"hunter2"}')`, [idOf(9999)])
+    await owner.query(`INSERT INTO outbox_test.audit_outbox (event_id, event) VALUES ($1, '{"type":"FromTheFuture","secret":"hunter2"}')`, [
+      idOf(9999),
+    ])
     await record(2, 4)
     const audit = new FakeAudit()
     const { metrics, lines } = startPump(audit)
@@ -209,7 +229,9 @@ describe('the pump', () => {
     await owner.query(`UPDATE outbox_test.audit_outbox SET created_at = now() - interval '90 seconds'`)
     const audit = new FakeAudit()
     const { metrics, lines } = startPump(audit)
-    const taken = new Promise<void>((resolve) => { audit.after = async () => resolve() })
+    const taken = new Promise<void>((resolve) => {
+      audit.after = async () => resolve()
+    })
     await taken
     const lag = /tallystick_outbox_lag_seconds\{outbox="audit"\} ([0-9.]+)/.exec(await metrics.metrics())
     expect(Number(lag?.[1])).toBeGreaterThan(85)

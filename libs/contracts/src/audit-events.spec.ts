@@ -3,7 +3,15 @@ import { AUDIT_EVENT_BODIES, AUDIT_EVENT_TYPES, auditEvent, SHARING_EVENT_TYPES 
 
 const ID = '01890a5d-ac96-774b-bcce-b302099a8057'
 const FLEET = `tsf1${'a'.repeat(52)}`
-const event = (fields: object) => ({ eventId: ID, stream: 'security', type: 'KeyStored', at: 1, actor: 'session-svc', body: { keyKind: 'identity', count: 1 }, ...fields })
+const event = (fields: object) => ({
+  eventId: ID,
+  stream: 'security',
+  type: 'KeyStored',
+  at: 1,
+  actor: 'session-svc',
+  body: { keyKind: 'identity', count: 1 },
+  ...fields,
+})
 const accepted = (fields: object) => auditEvent.safeParse(event(fields)).success
 
 describe('an audit event', () => {
@@ -35,6 +43,9 @@ it('every type has a body that refuses additions, amounts and names included', (
   for (const type of AUDIT_EVENT_TYPES) {
     const result = AUDIT_EVENT_BODIES[type].safeParse({ amount: '1.00', name: 'Somebody', iban: 'XX' })
     expect(result.success, type).toBe(false)
-    expect(result.error?.issues.some((issue) => issue.code === 'unrecognized_keys'), type).toBe(true)
+    expect(
+      result.error?.issues.some((issue) => issue.code === 'unrecognized_keys'),
+      type,
+    ).toBe(true)
   }
 })

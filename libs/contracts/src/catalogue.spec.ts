@@ -51,7 +51,8 @@ describe('the catalogue', () => {
 
   it('is listed in docs/spec/bus.md with owner, callers and deadline', () => {
     const text = readFileSync(new URL('../../../docs/spec/bus.md', import.meta.url), 'utf8')
-    for (const c of CATALOGUE) expect(text).toContain(`| \`${c.subject}\` | ${c.owner} | ${c.callers.join(', ')} | ${c.timeoutMs / 1000} s |`)
+    for (const c of CATALOGUE)
+      expect(text).toContain(`| \`${c.subject}\` | ${c.owner} | ${c.callers.join(', ')} | ${c.timeoutMs / 1000} s |`)
     expect([...text.matchAll(/^\| `[a-z]+\.v1\./gm)]).toHaveLength(CATALOGUE.length)
   })
 
@@ -59,12 +60,21 @@ describe('the catalogue', () => {
     for (const c of CATALOGUE) {
       const result = c.request.safeParse({ unknownField: 1 })
       expect(result.success, c.subject).toBe(false)
-      expect(result.error?.issues.some((issue) => issue.code === 'unrecognized_keys'), c.subject).toBe(true)
+      expect(
+        result.error?.issues.some((issue) => issue.code === 'unrecognized_keys'),
+        c.subject,
+      ).toBe(true)
     }
   })
 
   it('carries no fraction: money and other decimals are text', () => {
-    const floats = CATALOGUE.flatMap((c) => [c.request, c.response].flatMap((schema) => numberFormats(schema).filter((f) => f !== 'int').map((f) => `${c.subject} ${f}`)))
+    const floats = CATALOGUE.flatMap((c) =>
+      [c.request, c.response].flatMap((schema) =>
+        numberFormats(schema)
+          .filter((f) => f !== 'int')
+          .map((f) => `${c.subject} ${f}`),
+      ),
+    )
     expect(floats).toEqual([])
   })
 })

@@ -21,7 +21,13 @@ describe('totals', () => {
       { code: 'S', rate: '7', taxableAmount: '0.11', taxAmount: '0.01' },
     ])
     expect(filled.totals).toEqual({
-      lineNet: '35.11', allowances: '10.00', charges: '7.50', withoutVat: '32.61', vat: '6.19', withVat: '38.80', payable: '38.80',
+      lineNet: '35.11',
+      allowances: '10.00',
+      charges: '7.50',
+      withoutVat: '32.61',
+      vat: '6.19',
+      withVat: '38.80',
+      payable: '38.80',
     })
   })
 
@@ -33,7 +39,12 @@ describe('totals', () => {
 
   it('complete a breakdown of which only the exemption reason is given', () => {
     const draft = sampleDraft()
-    const exempt = { ...draft, allowances: undefined, charges: undefined, lines: draft.lines?.map((line) => ({ ...line, vat: { code: 'E', rate: '0' } })) }
+    const exempt = {
+      ...draft,
+      allowances: undefined,
+      charges: undefined,
+      lines: draft.lines?.map((line) => ({ ...line, vat: { code: 'E', rate: '0' } })),
+    }
     const filled = withTotals({ ...exempt, vatBreakdown: [{ code: 'E', rate: '0', exemptionReason: 'Art. 132' }] })
     expect(filled.vatBreakdown).toEqual([{ code: 'E', rate: '0', exemptionReason: 'Art. 132', taxableAmount: '35.11', taxAmount: '0.00' }])
   })
@@ -49,12 +60,24 @@ describe('issuing', () => {
   it('numbers, completes, validates and freezes', () => {
     const issued = issueDocument(sampleDraft(), ASSIGNED)
     expect(validate(issued)).toEqual([])
-    expect(issued).toMatchObject({ number: 'INV-2026-0001', issueDate: '2026-03-01', typeCode: '380', specification: 'urn:cen.eu:en16931:2017' })
+    expect(issued).toMatchObject({
+      number: 'INV-2026-0001',
+      issueDate: '2026-03-01',
+      typeCode: '380',
+      specification: 'urn:cen.eu:en16931:2017',
+    })
     expect(Object.isFrozen(issued.lines?.[0]?.vat)).toBe(true)
     expect(() => Object.assign(issued, { number: 'X' })).toThrow(TypeError)
     expect(summarise(issued)).toEqual({
-      kind: 'invoice', number: 'INV-2026-0001', issueDate: '2026-03-01', dueDate: '2026-03-31', seller: 'Acme Tools GmbH', buyer: 'Globex Handels AG',
-      currency: 'EUR', payableAmount: '38.80', lineCount: 2,
+      kind: 'invoice',
+      number: 'INV-2026-0001',
+      issueDate: '2026-03-01',
+      dueDate: '2026-03-31',
+      seller: 'Acme Tools GmbH',
+      buyer: 'Globex Handels AG',
+      currency: 'EUR',
+      payableAmount: '38.80',
+      lineCount: 2,
     })
   })
 
@@ -78,7 +101,13 @@ describe('issuing', () => {
   it('formats numbers', () => {
     expect(formatNumber('INV', 2026, 7)).toBe('INV-2026-0007')
     expect(formatNumber('INV', 2026, 123456)).toBe('INV-2026-123456')
-    for (const [series, year, sequence] of [['', 2026, 1], ['a b', 2026, 1], ['INV', 26, 1], ['INV', 2026, 0], ['INV', 2026, 1.5]] as const) {
+    for (const [series, year, sequence] of [
+      ['', 2026, 1],
+      ['a b', 2026, 1],
+      ['INV', 26, 1],
+      ['INV', 2026, 0],
+      ['INV', 2026, 1.5],
+    ] as const) {
       expect(() => formatNumber(series, year, sequence)).toThrow(DomainError)
     }
   })

@@ -33,7 +33,8 @@ export function formatNumber(series: string, year: number, sequence: number): st
  * @throws DomainError InvalidRequest with every broken rule
  */
 export function issueDocument(draft: BillingDocument, assigned: { number: string; issueDate: string }): BillingDocument {
-  if (!isCalendarDate(assigned.issueDate)) throw refuse('InvalidRequest', 'InvalidRequest', '/issueDate', 'a date as YYYY-MM-DD is expected')
+  if (!isCalendarDate(assigned.issueDate))
+    throw refuse('InvalidRequest', 'InvalidRequest', '/issueDate', 'a date as YYYY-MM-DD is expected')
   const complete = withTotals({
     ...draft,
     number: draft.number ?? assigned.number,

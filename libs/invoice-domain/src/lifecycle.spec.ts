@@ -6,7 +6,9 @@ import { isTerminalShare, nextShareState, type ShareState } from './share.js'
 import { checkVerdict, fromPeppol, mayFollow, PEPPOL_CODES, peppolOfReceipt, toPeppol, VERDICTS } from './verdict.js'
 
 const happened = (...types: string[]): DocumentEvent[] =>
-  types.map((type, at) => ((VERDICTS as readonly string[]).includes(type) ? { type: 'verdict', at, verdict: type } : { type, at }) as DocumentEvent)
+  types.map(
+    (type, at) => ((VERDICTS as readonly string[]).includes(type) ? { type: 'verdict', at, verdict: type } : { type, at }) as DocumentEvent,
+  )
 
 describe('the life of a document', () => {
   it.each([
@@ -21,22 +23,48 @@ describe('the life of a document', () => {
   })
 
   it.each([
-    [[]], [['issued']], [['created', 'created']], [['created', 'shared']], [['created', 'issued', 'edited']], [['created', 'issued', 'accepted']],
-    [['created', 'issued', 'shared', 'paid', 'rejected']], [['created', 'issued', 'shared', 'rejected', 'accepted']], [['created', 'shredded', 'edited']],
+    [[]],
+    [['issued']],
+    [['created', 'created']],
+    [['created', 'shared']],
+    [['created', 'issued', 'edited']],
+    [['created', 'issued', 'accepted']],
+    [['created', 'issued', 'shared', 'paid', 'rejected']],
+    [['created', 'issued', 'shared', 'rejected', 'accepted']],
+    [['created', 'shredded', 'edited']],
   ])('%j is impossible', (types) => {
     expect(() => statusOf(happened(...types))).toThrow(DomainError)
   })
 
   it('is frozen at issue', () => {
-    expect([mayEdit('draft'), mayEdit('issued'), mayIssue('draft'), mayIssue('shared'), mayShare('draft'), mayShare('issued'), mayShare('paid'), mayShare('shredded')]).toEqual([
-      true, false, true, false, false, true, true, false,
-    ])
+    expect([
+      mayEdit('draft'),
+      mayEdit('issued'),
+      mayIssue('draft'),
+      mayIssue('shared'),
+      mayShare('draft'),
+      mayShare('issued'),
+      mayShare('paid'),
+      mayShare('shredded'),
+    ]).toEqual([true, false, true, false, false, true, true, false])
     expect(() => applyEvent('issued', { type: 'edited', at: 1 })).toThrow('issued cannot be edited')
   })
 })
 
 describe('the progress of a share', () => {
-  const STATES: ShareState[] = ['queued', 'sealed', 'relayed', 'stored', 'delivered', 'accepted', 'rejected', 'disputed', 'paid', 'refused', 'cancelled']
+  const STATES: ShareState[] = [
+    'queued',
+    'sealed',
+    'relayed',
+    'stored',
+    'delivered',
+    'accepted',
+    'rejected',
+    'disputed',
+    'paid',
+    'refused',
+    'cancelled',
+  ]
 
   it('never goes back, whatever is reported in whatever order', () => {
     const rank = (state: ShareState): number => Math.min(STATES.indexOf(state), 5)
@@ -72,7 +100,15 @@ describe('verdicts', () => {
   it('are checked', () => {
     expect(checkVerdict({ verdict: 'accepted' })).toEqual({ verdict: 'accepted' })
     expect(checkVerdict({ verdict: 'rejected', code: 'PRI', note: 'x' })).toEqual({ verdict: 'rejected', code: 'PRI', note: 'x' })
-    for (const bad of [{}, { verdict: 'ok' }, { verdict: 'rejected' }, { verdict: 'rejected', code: 'toString' }, { verdict: 'disputed', code: 'OTH' }, { verdict: 'paid', note: 'x'.repeat(1001) }, { verdict: 'paid', note: 1 }]) {
+    for (const bad of [
+      {},
+      { verdict: 'ok' },
+      { verdict: 'rejected' },
+      { verdict: 'rejected', code: 'toString' },
+      { verdict: 'disputed', code: 'OTH' },
+      { verdict: 'paid', note: 'x'.repeat(1001) },
+      { verdict: 'paid', note: 1 },
+    ]) {
       expect(() => checkVerdict(bad)).toThrow(DomainError)
     }
     expect(mayFollow(null, 'paid') && mayFollow('accepted', 'paid') && mayFollow('disputed', 'accepted')).toBe(true)
@@ -104,8 +140,20 @@ describe('consent', () => {
 
   it('is asked for in a strict form', () => {
     const now = Date.UTC(2026, 0, 1)
-    expect(checkConsent({ purpose: 'log', kinds: ['verdict', 'invoice', 'invoice'], expiresAt: '2026-06-01T00:00:00Z' }, now)).toEqual({ purpose: 'log', kinds: ['invoice', 'verdict'], expiresAt: Date.UTC(2026, 5, 1) })
-    for (const bad of [{}, { purpose: 'read', kinds: ['invoice'] }, { purpose: 'share', kinds: [] }, { purpose: 'share', kinds: ['order'] }, { purpose: 'share', kinds: ['invoice'], expiresAt: '2025-01-01T00:00:00Z' }, { purpose: 'share', kinds: ['invoice'], expiresAt: 'soon' }, { purpose: 'share', kinds: ['invoice'], expiresAt: '2026-13-01T00:00:00Z' }]) {
+    expect(checkConsent({ purpose: 'log', kinds: ['verdict', 'invoice', 'invoice'], expiresAt: '2026-06-01T00:00:00Z' }, now)).toEqual({
+      purpose: 'log',
+      kinds: ['invoice', 'verdict'],
+      expiresAt: Date.UTC(2026, 5, 1),
+    })
+    for (const bad of [
+      {},
+      { purpose: 'read', kinds: ['invoice'] },
+      { purpose: 'share', kinds: [] },
+      { purpose: 'share', kinds: ['order'] },
+      { purpose: 'share', kinds: ['invoice'], expiresAt: '2025-01-01T00:00:00Z' },
+      { purpose: 'share', kinds: ['invoice'], expiresAt: 'soon' },
+      { purpose: 'share', kinds: ['invoice'], expiresAt: '2026-13-01T00:00:00Z' },
+    ]) {
       expect(() => checkConsent(bad, now)).toThrow(DomainError)
     }
   })

@@ -65,10 +65,25 @@ describe('records', () => {
     ['half a surrogate pair', { v: 1, kind: 'invoice', number: '\ud800' }, 'InvalidRequest', 'InvalidRequest /number'],
     ['a list for a group', { v: 1, kind: 'invoice', seller: [] }, 'InvalidRequest', 'InvalidRequest /seller'],
     ['a group for a list', { v: 1, kind: 'invoice', lines: {} }, 'InvalidRequest', 'InvalidRequest /lines'],
-    ['an identifier without a value', { v: 1, kind: 'invoice', invoicedObject: { schemeId: 'AAA' } }, 'InvalidRequest', 'InvalidRequest /invoicedObject/value'],
+    [
+      'an identifier without a value',
+      { v: 1, kind: 'invoice', invoicedObject: { schemeId: 'AAA' } },
+      'InvalidRequest',
+      'InvalidRequest /invoicedObject/value',
+    ],
     ['a code with spaces around', { v: 1, kind: 'invoice', currency: ' EUR' }, 'InvalidRequest', 'InvalidRequest /currency'],
-    ['a note that looks like a subject code', { v: 1, kind: 'invoice', notes: [{ text: '#AAI#x' }] }, 'InvalidRequest', 'BR-CL-08 /notes/0/text'],
-    ['base64 with a line break', { v: 1, kind: 'invoice', supportingDocuments: [{ attachment: { content: 'AA\n==' } }] }, 'InvalidRequest', 'InvalidRequest /supportingDocuments/0/attachment/content'],
+    [
+      'a note that looks like a subject code',
+      { v: 1, kind: 'invoice', notes: [{ text: '#AAI#x' }] },
+      'InvalidRequest',
+      'BR-CL-08 /notes/0/text',
+    ],
+    [
+      'base64 with a line break',
+      { v: 1, kind: 'invoice', supportingDocuments: [{ attachment: { content: 'AA\n==' } }] },
+      'InvalidRequest',
+      'InvalidRequest /supportingDocuments/0/attachment/content',
+    ],
     ['too long a list', { v: 1, kind: 'invoice', lines: new Array(20_001).fill({}) }, 'InvalidRequest', 'InvalidRequest /lines'],
   ])('refuse %s by name', (_name, record, code, where) => {
     expect(refusalOf(() => fromRecord(record))).toEqual({ code, where: [where] })
@@ -82,7 +97,10 @@ describe('records', () => {
   })
 
   it('hold a MiB of attachment', () => {
-    const document = { ...sampleDraft(), supportingDocuments: [{ reference: '1', attachment: { content: 'AAAA'.repeat(350_000), mimeCode: 'text/csv', filename: 'a.csv' } }] }
+    const document = {
+      ...sampleDraft(),
+      supportingDocuments: [{ reference: '1', attachment: { content: 'AAAA'.repeat(350_000), mimeCode: 'text/csv', filename: 'a.csv' } }],
+    }
     expect(fromRecord(toRecord(document))).toEqual(document)
   })
 })

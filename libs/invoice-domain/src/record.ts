@@ -59,10 +59,12 @@ export function fromJson(body: unknown, kind?: BillingKind): BillingDocument {
   if (!isMap(body)) throw refuse('InvalidRequest', 'InvalidRequest', '', 'a document is an object of fields')
   const { kind: stated, v, ...fields } = body
   const problems: Violation[] = []
-  if (v !== undefined && v !== RECORD_VERSION) throw refuse('UnsupportedVersion', 'UnsupportedVersion', '/v', 'unknown version of the document record')
+  if (v !== undefined && v !== RECORD_VERSION)
+    throw refuse('UnsupportedVersion', 'UnsupportedVersion', '/v', 'unknown version of the document record')
   const actual = stated ?? kind
   checkKind(actual, problems)
-  if (kind !== undefined && actual !== kind) problems.push({ rule: 'InvalidRequest', pointer: '/kind', message: `this must be of kind ${kind}` })
+  if (kind !== undefined && actual !== kind)
+    problems.push({ rule: 'InvalidRequest', pointer: '/kind', message: `this must be of kind ${kind}` })
   const document = readGroup(fields, DOCUMENT_SHAPE as AnyGroup, '', problems)
   refuseIfAny(problems)
   return { kind: actual as BillingKind, ...document } as unknown as BillingDocument
@@ -152,7 +154,10 @@ function readValue(value: unknown, shape: AnyShape, pointer: string, problems: V
 
 const LEAVES: Readonly<Record<LeafKind, { holds: (value: string) => boolean; says: string }>> = {
   text: { holds: isPrintable, says: 'text without control characters or lone surrogates is expected' },
-  code: { holds: (value) => /^[^\s]+(?: [^\s]+)*$/.test(value) && isPrintable(value), says: 'a code without white space around it is expected' },
+  code: {
+    holds: (value) => /^[^\s]+(?: [^\s]+)*$/.test(value) && isPrintable(value),
+    says: 'a code without white space around it is expected',
+  },
   date: { holds: isCalendarDate, says: 'a date as YYYY-MM-DD is expected' },
   decimal: { holds: isDecimal, says: 'a decimal as text is expected: "12.50", no exponent, no separator, no plus sign' },
   base64: { holds: (value) => value !== '' && isBase64(value), says: 'base64 text, padded and without white space, is expected' },

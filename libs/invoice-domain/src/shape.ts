@@ -5,8 +5,21 @@
  */
 import type { Classification, Item, ItemAttribute, Line, LineAllowanceCharge, Price } from './lines.js'
 import type {
-  Attachment, BillingDocument, CreditTransfer, DirectDebit, DocumentAllowanceCharge, Identifier, Note, PaymentCard,
-  PaymentInstruction, Period, PrecedingInvoice, SupportingDocument, Totals, VatBreakdown, VatCategory,
+  Attachment,
+  BillingDocument,
+  CreditTransfer,
+  DirectDebit,
+  DocumentAllowanceCharge,
+  Identifier,
+  Note,
+  PaymentCard,
+  PaymentInstruction,
+  Period,
+  PrecedingInvoice,
+  SupportingDocument,
+  Totals,
+  VatBreakdown,
+  VatCategory,
 } from './model.js'
 import type { Address, Buyer, Contact, Delivery, Payee, Seller, TaxRepresentative } from './parties.js'
 
@@ -41,15 +54,29 @@ const precedingInvoice: GroupShape<PrecedingInvoice> = { fields: { number: 'text
 
 const seller: GroupShape<Seller> = {
   fields: {
-    name: 'text', tradingName: 'text', identifiers: { list: identifier }, legalRegistration: identifier, vatIdentifier: 'text',
-    taxRegistration: identifier, legalInformation: 'text', electronicAddress: identifier, creditorIdentifier: 'text',
-    address, contact,
+    name: 'text',
+    tradingName: 'text',
+    identifiers: { list: identifier },
+    legalRegistration: identifier,
+    vatIdentifier: 'text',
+    taxRegistration: identifier,
+    legalInformation: 'text',
+    electronicAddress: identifier,
+    creditorIdentifier: 'text',
+    address,
+    contact,
   },
 }
 const buyer: GroupShape<Buyer> = {
   fields: {
-    name: 'text', tradingName: 'text', identifier, legalRegistration: identifier, vatIdentifier: 'text',
-    electronicAddress: identifier, address, contact,
+    name: 'text',
+    tradingName: 'text',
+    identifier,
+    legalRegistration: identifier,
+    vatIdentifier: 'text',
+    electronicAddress: identifier,
+    address,
+    contact,
   },
 }
 const payee: GroupShape<Payee> = {
@@ -70,13 +97,26 @@ const documentAllowanceCharge: GroupShape<DocumentAllowanceCharge> = {
 }
 const totals: GroupShape<Totals> = {
   fields: {
-    lineNet: 'decimal', allowances: 'decimal', charges: 'decimal', withoutVat: 'decimal', vat: 'decimal',
-    vatInAccountingCurrency: 'decimal', withVat: 'decimal', paid: 'decimal', rounding: 'decimal', payable: 'decimal',
+    lineNet: 'decimal',
+    allowances: 'decimal',
+    charges: 'decimal',
+    withoutVat: 'decimal',
+    vat: 'decimal',
+    vatInAccountingCurrency: 'decimal',
+    withVat: 'decimal',
+    paid: 'decimal',
+    rounding: 'decimal',
+    payable: 'decimal',
   },
 }
 const vatBreakdown: GroupShape<VatBreakdown> = {
   fields: {
-    taxableAmount: 'decimal', taxAmount: 'decimal', code: 'code', rate: 'decimal', exemptionReason: 'text', exemptionReasonCode: 'code',
+    taxableAmount: 'decimal',
+    taxAmount: 'decimal',
+    code: 'code',
+    rate: 'decimal',
+    exemptionReason: 'text',
+    exemptionReasonCode: 'code',
   },
 }
 const attachment: GroupShape<Attachment> = { fields: { content: 'base64', mimeCode: 'code', filename: 'text' } }
@@ -94,28 +134,73 @@ const classification: GroupShape<Classification> = { fields: { code: 'text', lis
 const attribute: GroupShape<ItemAttribute> = { fields: { name: 'text', value: 'text' } }
 const item: GroupShape<Item> = {
   fields: {
-    name: 'text', description: 'text', sellerIdentifier: 'text', buyerIdentifier: 'text', standardIdentifier: identifier,
-    classifications: { list: classification }, originCountry: 'code', attributes: { list: attribute },
+    name: 'text',
+    description: 'text',
+    sellerIdentifier: 'text',
+    buyerIdentifier: 'text',
+    standardIdentifier: identifier,
+    classifications: { list: classification },
+    originCountry: 'code',
+    attributes: { list: attribute },
   },
 }
 const line: GroupShape<Line> = {
   fields: {
-    id: 'text', note: 'text', invoicedObject: identifier, quantity: 'decimal', unit: 'code', netAmount: 'decimal',
-    orderLineReference: 'text', buyerAccountingReference: 'text', period, allowances: { list: lineAllowanceCharge },
-    charges: { list: lineAllowanceCharge }, price, vat, item,
+    id: 'text',
+    note: 'text',
+    invoicedObject: identifier,
+    quantity: 'decimal',
+    unit: 'code',
+    netAmount: 'decimal',
+    orderLineReference: 'text',
+    buyerAccountingReference: 'text',
+    period,
+    allowances: { list: lineAllowanceCharge },
+    charges: { list: lineAllowanceCharge },
+    price,
+    vat,
+    item,
   },
 }
 
 /** Every field of a document but `kind`, in the order of the model. */
 export const DOCUMENT_SHAPE: GroupShape<Omit<BillingDocument, 'kind'>> = {
   fields: {
-    number: 'text', issueDate: 'date', typeCode: 'code', currency: 'code', vatCurrency: 'code', taxPointDate: 'date',
-    taxPointDateCode: 'code', dueDate: 'date', buyerReference: 'text', projectReference: 'text', contractReference: 'text',
-    purchaseOrderReference: 'text', salesOrderReference: 'text', receivingAdviceReference: 'text', despatchAdviceReference: 'text',
-    tenderReference: 'text', invoicedObject: identifier, buyerAccountingReference: 'text', paymentTerms: 'text',
-    businessProcess: 'text', specification: 'text', notes: { list: note }, precedingInvoices: { list: precedingInvoice },
-    seller, buyer, payee, taxRepresentative, delivery, invoicingPeriod: period, payment: { list: payment },
-    allowances: { list: documentAllowanceCharge }, charges: { list: documentAllowanceCharge }, totals,
-    vatBreakdown: { list: vatBreakdown }, supportingDocuments: { list: supportingDocument }, lines: { list: line },
+    number: 'text',
+    issueDate: 'date',
+    typeCode: 'code',
+    currency: 'code',
+    vatCurrency: 'code',
+    taxPointDate: 'date',
+    taxPointDateCode: 'code',
+    dueDate: 'date',
+    buyerReference: 'text',
+    projectReference: 'text',
+    contractReference: 'text',
+    purchaseOrderReference: 'text',
+    salesOrderReference: 'text',
+    receivingAdviceReference: 'text',
+    despatchAdviceReference: 'text',
+    tenderReference: 'text',
+    invoicedObject: identifier,
+    buyerAccountingReference: 'text',
+    paymentTerms: 'text',
+    businessProcess: 'text',
+    specification: 'text',
+    notes: { list: note },
+    precedingInvoices: { list: precedingInvoice },
+    seller,
+    buyer,
+    payee,
+    taxRepresentative,
+    delivery,
+    invoicingPeriod: period,
+    payment: { list: payment },
+    allowances: { list: documentAllowanceCharge },
+    charges: { list: documentAllowanceCharge },
+    totals,
+    vatBreakdown: { list: vatBreakdown },
+    supportingDocuments: { list: supportingDocument },
+    lines: { list: line },
   },
 }

@@ -2,7 +2,7 @@
 import { mayFollow, type Verdict } from './verdict.js'
 
 export type ShareState =
-  | 'queued' | 'sealed' | 'relayed' | 'stored' | 'delivered' | 'accepted' | 'rejected' | 'disputed' | 'paid' | 'refused' | 'cancelled'
+  'queued' | 'sealed' | 'relayed' | 'stored' | 'delivered' | 'accepted' | 'rejected' | 'disputed' | 'paid' | 'refused' | 'cancelled'
 
 /** The way there, in order. Then one of the verdicts. */
 const PROGRESS: readonly ShareState[] = ['queued', 'sealed', 'relayed', 'stored', 'delivered']

@@ -9,11 +9,20 @@ export function totalRules(document: BillingDocument, findings: Findings): void 
   const breakdown = document.vatBreakdown ?? []
   findings.require(breakdown.length > 0, 'BR-CO-18', '/vatBreakdown', 'at least one VAT breakdown (BG-23) is needed')
   breakdown.forEach((entry, index) => {
-    findings.require(taxFollows(entry), 'BR-CO-17', `${pointerTo('/vatBreakdown', index)}/taxAmount`, 'the tax amount (BT-117) is not the taxable amount × rate')
+    findings.require(
+      taxFollows(entry),
+      'BR-CO-17',
+      `${pointerTo('/vatBreakdown', index)}/taxAmount`,
+      'the tax amount (BT-117) is not the taxable amount × rate',
+    )
   })
   findings.require(
-    document.vatCurrency === undefined || document.totals?.vatInAccountingCurrency !== undefined || document.vatCurrency === document.currency,
-    'BR-53', '/totals/vatInAccountingCurrency', 'an accounting currency (BT-6) needs the VAT total in it (BT-111)',
+    document.vatCurrency === undefined ||
+      document.totals?.vatInAccountingCurrency !== undefined ||
+      document.vatCurrency === document.currency,
+    'BR-53',
+    '/totals/vatInAccountingCurrency',
+    'an accounting currency (BT-6) needs the VAT total in it (BT-111)',
   )
   decimals(document, findings)
 }
@@ -31,15 +40,30 @@ function sums(document: BillingDocument, findings: Findings): void {
   const total = (entries: readonly { amount?: string }[] | undefined): Exact => sum((entries ?? []).map((entry) => entry.amount ?? '0'))
   const lines = sum((document.lines ?? []).map((line) => line.netAmount ?? '0'))
   if (totals.lineNet !== undefined) {
-    findings.require(equal(amount(totals.lineNet), lines), 'BR-CO-10', '/totals/lineNet', 'BT-106 is not the sum of the line net amounts (BT-131)')
+    findings.require(
+      equal(amount(totals.lineNet), lines),
+      'BR-CO-10',
+      '/totals/lineNet',
+      'BT-106 is not the sum of the line net amounts (BT-131)',
+    )
   }
   const allowances = document.allowances !== undefined || totals.allowances !== undefined
   if (allowances) {
-    findings.require(totals.allowances !== undefined && equal(amount(totals.allowances), total(document.allowances)), 'BR-CO-11', '/totals/allowances', 'BT-107 is not the sum of the document allowances (BT-92)')
+    findings.require(
+      totals.allowances !== undefined && equal(amount(totals.allowances), total(document.allowances)),
+      'BR-CO-11',
+      '/totals/allowances',
+      'BT-107 is not the sum of the document allowances (BT-92)',
+    )
   }
   const charges = document.charges !== undefined || totals.charges !== undefined
   if (charges) {
-    findings.require(totals.charges !== undefined && equal(amount(totals.charges), total(document.charges)), 'BR-CO-12', '/totals/charges', 'BT-108 is not the sum of the document charges (BT-99)')
+    findings.require(
+      totals.charges !== undefined && equal(amount(totals.charges), total(document.charges)),
+      'BR-CO-12',
+      '/totals/charges',
+      'BT-108 is not the sum of the document charges (BT-99)',
+    )
   }
   if (totals.lineNet !== undefined && totals.withoutVat !== undefined) {
     const expected = amount(totals.lineNet).minus(amount(totals.allowances)).plus(amount(totals.charges))
@@ -56,7 +80,9 @@ function vatTotals(document: BillingDocument, totals: Totals, findings: Findings
   if (totals.withVat !== undefined && totals.withoutVat !== undefined) {
     findings.require(
       totals.vat !== undefined && equal(amount(totals.withVat), amount(totals.withoutVat).plus(amount(totals.vat))),
-      'BR-CO-15', '/totals/withVat', 'BT-112 is not BT-109 + BT-110',
+      'BR-CO-15',
+      '/totals/withVat',
+      'BT-112 is not BT-109 + BT-110',
     )
   }
   if (totals.payable !== undefined && totals.withVat !== undefined) {
@@ -83,13 +109,26 @@ export function withinOne(a: Exact, b: Exact): boolean {
 
 /** BR-DEC-xx by term: at most two fraction digits. */
 const TOTAL_DECIMALS: Readonly<Record<keyof Totals, string>> = {
-  lineNet: 'BR-DEC-09', allowances: 'BR-DEC-10', charges: 'BR-DEC-11', withoutVat: 'BR-DEC-12', vat: 'BR-DEC-13', withVat: 'BR-DEC-14',
-  vatInAccountingCurrency: 'BR-DEC-15', paid: 'BR-DEC-16', rounding: 'BR-DEC-17', payable: 'BR-DEC-18',
+  lineNet: 'BR-DEC-09',
+  allowances: 'BR-DEC-10',
+  charges: 'BR-DEC-11',
+  withoutVat: 'BR-DEC-12',
+  vat: 'BR-DEC-13',
+  withVat: 'BR-DEC-14',
+  vatInAccountingCurrency: 'BR-DEC-15',
+  paid: 'BR-DEC-16',
+  rounding: 'BR-DEC-17',
+  payable: 'BR-DEC-18',
 }
 
 function decimals(document: BillingDocument, findings: Findings): void {
   const twoDigits = (value: string | undefined, rule: string, pointer: string): void => {
-    findings.require(value === undefined || (value.split('.')[1] ?? '').length <= 2, rule, pointer, 'an amount has at most two fraction digits')
+    findings.require(
+      value === undefined || (value.split('.')[1] ?? '').length <= 2,
+      rule,
+      pointer,
+      'an amount has at most two fraction digits',
+    )
   }
   for (const [field, rule] of Object.entries(TOTAL_DECIMALS)) twoDigits(document.totals?.[field as keyof Totals], rule, `/totals/${field}`)
   for (const [entry, pointer] of documentEntries(document, 'allowances')) {

@@ -86,7 +86,14 @@ function withBreakdown(document: BillingDocument, scale: number): VatBreakdown[]
 function completed(entry: VatBreakdown, bucket: Bucket, scale: number): VatBreakdown {
   const taxableAmount = entry.taxableAmount ?? roundHalfUp(bucket.taxable, scale)
   const rate = entry.rate ?? bucket.rate ?? (bucket.code === 'O' ? undefined : '0')
-  const taxAmount = entry.taxAmount ?? roundHalfUp(exact(taxableAmount).times(exact(rate ?? '0')).dividedBy(100), scale)
+  const taxAmount =
+    entry.taxAmount ??
+    roundHalfUp(
+      exact(taxableAmount)
+        .times(exact(rate ?? '0'))
+        .dividedBy(100),
+      scale,
+    )
   return { ...entry, code: bucket.code, taxableAmount, taxAmount, ...(rate === undefined ? {} : { rate }) }
 }
 
@@ -102,12 +109,19 @@ function withSums(document: BillingDocument, scale: number): Totals {
   if (document.allowances !== undefined) totals.allowances ??= roundHalfUp(sumOf(document.allowances), scale)
   if (document.charges !== undefined) totals.charges ??= roundHalfUp(sumOf(document.charges), scale)
   const withoutVat = (totals.withoutVat ??= roundHalfUp(
-    exact(lineNet).minus(exact(totals.allowances ?? '0')).plus(exact(totals.charges ?? '0')),
+    exact(lineNet)
+      .minus(exact(totals.allowances ?? '0'))
+      .plus(exact(totals.charges ?? '0')),
     scale,
   ))
   const vat = (totals.vat ??= roundHalfUp(sum((document.vatBreakdown ?? []).map((entry) => entry.taxAmount ?? '0')), scale))
   const withVat = (totals.withVat ??= roundHalfUp(exact(withoutVat).plus(exact(vat)), scale))
-  totals.payable ??= roundHalfUp(exact(withVat).minus(exact(totals.paid ?? '0')).plus(exact(totals.rounding ?? '0')), scale)
+  totals.payable ??= roundHalfUp(
+    exact(withVat)
+      .minus(exact(totals.paid ?? '0'))
+      .plus(exact(totals.rounding ?? '0')),
+    scale,
+  )
   return totals
 }
 

@@ -23,31 +23,57 @@ interface Category {
   readonly reason: 'needed' | 'forbidden'
 }
 
-const sellerVat = (document: BillingDocument): boolean => filled(document.seller?.vatIdentifier) || filled(document.taxRepresentative?.vatIdentifier)
+const sellerVat = (document: BillingDocument): boolean =>
+  filled(document.seller?.vatIdentifier) || filled(document.taxRepresentative?.vatIdentifier)
 const sellerTax = (document: BillingDocument): boolean => sellerVat(document) || filled(document.seller?.taxRegistration?.value)
 const buyerVat = (document: BillingDocument): boolean => filled(document.buyer?.vatIdentifier)
 const SELLER_TAX = "needs the seller's VAT identifier (BT-31), tax registration (BT-32) or representative's VAT identifier (BT-63)"
 
 const CATEGORIES: readonly Category[] = [
-  { code: 'S', rules: 'BR-S', name: 'standard rate', rate: 'positive', parties: sellerTax, partiesMessage: SELLER_TAX, reason: 'forbidden' },
+  {
+    code: 'S',
+    rules: 'BR-S',
+    name: 'standard rate',
+    rate: 'positive',
+    parties: sellerTax,
+    partiesMessage: SELLER_TAX,
+    reason: 'forbidden',
+  },
   { code: 'Z', rules: 'BR-Z', name: 'zero rated', rate: 'zero', parties: sellerTax, partiesMessage: SELLER_TAX, reason: 'forbidden' },
   { code: 'E', rules: 'BR-E', name: 'exempt', rate: 'zero', parties: sellerTax, partiesMessage: SELLER_TAX, reason: 'needed' },
   {
-    code: 'AE', rules: 'BR-AE', name: 'reverse charge', rate: 'zero', reason: 'needed',
+    code: 'AE',
+    rules: 'BR-AE',
+    name: 'reverse charge',
+    rate: 'zero',
+    reason: 'needed',
     parties: (document) => sellerTax(document) && (buyerVat(document) || filled(document.buyer?.legalRegistration?.value)),
     partiesMessage: `${SELLER_TAX}, and the buyer's VAT identifier (BT-48) or legal registration (BT-47)`,
   },
   {
-    code: 'K', rules: 'BR-IC', name: 'intra-community supply', rate: 'zero', reason: 'needed',
+    code: 'K',
+    rules: 'BR-IC',
+    name: 'intra-community supply',
+    rate: 'zero',
+    reason: 'needed',
     parties: (document) => sellerVat(document) && buyerVat(document),
     partiesMessage: "needs the seller's (BT-31) or the representative's (BT-63) and the buyer's (BT-48) VAT identifier",
   },
   {
-    code: 'G', rules: 'BR-G', name: 'export outside the EU', rate: 'zero', reason: 'needed', parties: sellerVat,
+    code: 'G',
+    rules: 'BR-G',
+    name: 'export outside the EU',
+    rate: 'zero',
+    reason: 'needed',
+    parties: sellerVat,
     partiesMessage: "needs the seller's (BT-31) or the representative's (BT-63) VAT identifier",
   },
   {
-    code: 'O', rules: 'BR-O', name: 'not subject to VAT', rate: 'none', reason: 'needed',
+    code: 'O',
+    rules: 'BR-O',
+    name: 'not subject to VAT',
+    rate: 'none',
+    reason: 'needed',
     parties: (document) => !sellerVat(document) && !buyerVat(document),
     partiesMessage: 'excludes the VAT identifiers of the seller (BT-31), the representative (BT-63) and the buyer (BT-48)',
   },
@@ -68,7 +94,13 @@ interface Use {
 
 export function vatRules(document: BillingDocument, findings: Findings): void {
   const uses = usesOf(document)
-  for (const category of CATEGORIES) categoryRules(category, document, uses.filter((use) => use.vat.code === category.code), findings)
+  for (const category of CATEGORIES)
+    categoryRules(
+      category,
+      document,
+      uses.filter((use) => use.vat.code === category.code),
+      findings,
+    )
   intraCommunity(document, findings)
   notSubject(document, uses, findings)
   splitPayment(document, uses, findings)
@@ -78,36 +110,79 @@ function usesOf(document: BillingDocument): Use[] {
   const uses: Use[] = []
   ;(document.lines ?? []).forEach((line, index) => {
     if (line.vat === undefined) return
-    uses.push({ vat: line.vat, pointer: pointerTo('/lines', index), what: 'a line', parties: '02', rate: '05', share: exact(line.netAmount ?? '0') })
+    uses.push({
+      vat: line.vat,
+      pointer: pointerTo('/lines', index),
+      what: 'a line',
+      parties: '02',
+      rate: '05',
+      share: exact(line.netAmount ?? '0'),
+    })
   })
   for (const [entry, pointer] of documentEntries(document, 'allowances')) {
-    if (entry.vat !== undefined) uses.push({ vat: entry.vat, pointer, what: 'an allowance', parties: '03', rate: '06', share: exact(entry.amount ?? '0').negated() })
+    if (entry.vat !== undefined)
+      uses.push({ vat: entry.vat, pointer, what: 'an allowance', parties: '03', rate: '06', share: exact(entry.amount ?? '0').negated() })
   }
   for (const [entry, pointer] of documentEntries(document, 'charges')) {
-    if (entry.vat !== undefined) uses.push({ vat: entry.vat, pointer, what: 'a charge', parties: '04', rate: '07', share: exact(entry.amount ?? '0') })
+    if (entry.vat !== undefined)
+      uses.push({ vat: entry.vat, pointer, what: 'a charge', parties: '04', rate: '07', share: exact(entry.amount ?? '0') })
   }
   return uses
 }
 
 function categoryRules(category: Category, document: BillingDocument, uses: readonly Use[], findings: Findings): void {
   const { rules, name } = category
-  const breakdown = (document.vatBreakdown ?? []).map((entry, index) => ({ entry, pointer: pointerTo('/vatBreakdown', index) })).filter(({ entry }) => entry.code === category.code)
+  const breakdown = (document.vatBreakdown ?? [])
+    .map((entry, index) => ({ entry, pointer: pointerTo('/vatBreakdown', index) }))
+    .filter(({ entry }) => entry.code === category.code)
   const perRate = category.rate === 'positive' || category.rate === 'not-negative'
   const counted = uses.length === 0 ? breakdown.length === 0 : perRate ? breakdown.length > 0 : breakdown.length === 1
-  findings.require(counted, `${rules}-01`, '/vatBreakdown', `category ${category.code} (${name}) is used ${uses.length} times but has ${breakdown.length} VAT breakdowns`)
+  findings.require(
+    counted,
+    `${rules}-01`,
+    '/vatBreakdown',
+    `category ${category.code} (${name}) is used ${uses.length} times but has ${breakdown.length} VAT breakdowns`,
+  )
   for (const use of uses) {
-    findings.require(category.parties(document), `${rules}-${use.parties}`, use.pointer, `${use.what} of category ${category.code} ${category.partiesMessage}`)
-    findings.require(rateFits(category, use.vat.rate), `${rules}-${use.rate}`, `${use.pointer}/vat/rate`, `${use.what} of category ${category.code} has a wrong rate`)
+    findings.require(
+      category.parties(document),
+      `${rules}-${use.parties}`,
+      use.pointer,
+      `${use.what} of category ${category.code} ${category.partiesMessage}`,
+    )
+    findings.require(
+      rateFits(category, use.vat.rate),
+      `${rules}-${use.rate}`,
+      `${use.pointer}/vat/rate`,
+      `${use.what} of category ${category.code} has a wrong rate`,
+    )
   }
   for (const { entry, pointer } of breakdown) {
     if (entry.taxableAmount !== undefined) {
-      findings.require(taxableFits(entry, uses, perRate), `${rules}-08`, `${pointer}/taxableAmount`, `the taxable amount is not the sum of lines, charges and allowances of category ${category.code}`)
+      findings.require(
+        taxableFits(entry, uses, perRate),
+        `${rules}-08`,
+        `${pointer}/taxableAmount`,
+        `the taxable amount is not the sum of lines, charges and allowances of category ${category.code}`,
+      )
     }
     if (entry.taxAmount !== undefined) {
-      findings.require(taxFits(entry, perRate), `${rules}-09`, `${pointer}/taxAmount`, `the tax amount of category ${category.code} is wrong`)
+      findings.require(
+        taxFits(entry, perRate),
+        `${rules}-09`,
+        `${pointer}/taxAmount`,
+        `the tax amount of category ${category.code} is wrong`,
+      )
     }
     const reason = filled(entry.exemptionReason) || filled(entry.exemptionReasonCode)
-    findings.require(reason === (category.reason === 'needed'), `${rules}-10`, `${pointer}/exemptionReason`, category.reason === 'needed' ? `category ${category.code} needs an exemption reason` : `category ${category.code} has no exemption reason`)
+    findings.require(
+      reason === (category.reason === 'needed'),
+      `${rules}-10`,
+      `${pointer}/exemptionReason`,
+      category.reason === 'needed'
+        ? `category ${category.code} needs an exemption reason`
+        : `category ${category.code} has no exemption reason`,
+    )
   }
 }
 
@@ -135,7 +210,13 @@ function taxableFits(entry: VatBreakdown, uses: readonly Use[], perRate: boolean
 function taxFits(entry: VatBreakdown, perRate: boolean): boolean {
   const tax = exact(entry.taxAmount ?? '0')
   if (!perRate) return tax.isZero()
-  const expected = rounded(exact(entry.taxableAmount ?? '0').abs().times(exact(entry.rate ?? '0')).dividedBy(100), 2)
+  const expected = rounded(
+    exact(entry.taxableAmount ?? '0')
+      .abs()
+      .times(exact(entry.rate ?? '0'))
+      .dividedBy(100),
+    2,
+  )
   return withinOne(tax.abs(), expected)
 }
 
@@ -143,16 +224,32 @@ function intraCommunity(document: BillingDocument, findings: Findings): void {
   if (!(document.vatBreakdown ?? []).some((entry) => entry.code === 'K')) return
   const period = document.invoicingPeriod
   const when = filled(document.delivery?.date) || filled(period?.startDate) || filled(period?.endDate)
-  findings.require(when, 'BR-IC-11', '/delivery/date', 'an intra-community supply needs a delivery date (BT-72) or an invoicing period (BG-14)')
-  findings.require(filled(document.delivery?.address?.country), 'BR-IC-12', '/delivery/address/country', 'an intra-community supply needs the country of delivery (BT-80)')
+  findings.require(
+    when,
+    'BR-IC-11',
+    '/delivery/date',
+    'an intra-community supply needs a delivery date (BT-72) or an invoicing period (BG-14)',
+  )
+  findings.require(
+    filled(document.delivery?.address?.country),
+    'BR-IC-12',
+    '/delivery/address/country',
+    'an intra-community supply needs the country of delivery (BT-80)',
+  )
 }
 
 function notSubject(document: BillingDocument, uses: readonly Use[], findings: Findings): void {
   const breakdown = document.vatBreakdown ?? []
   if (!breakdown.some((entry) => entry.code === 'O')) return
-  findings.require(breakdown.every((entry) => entry.code === 'O'), 'BR-O-11', '/vatBreakdown', 'a breakdown "not subject to VAT" stands alone')
+  findings.require(
+    breakdown.every((entry) => entry.code === 'O'),
+    'BR-O-11',
+    '/vatBreakdown',
+    'a breakdown "not subject to VAT" stands alone',
+  )
   const rules = { '02': 'BR-O-12', '03': 'BR-O-13', '04': 'BR-O-14' } as const
-  for (const use of uses) findings.require(use.vat.code === 'O', rules[use.parties], use.pointer, `${use.what} is subject to VAT although the document is not`)
+  for (const use of uses)
+    findings.require(use.vat.code === 'O', rules[use.parties], use.pointer, `${use.what} is subject to VAT although the document is not`)
 }
 
 /** Category B, Italian split payment. */
@@ -160,5 +257,10 @@ function splitPayment(document: BillingDocument, uses: readonly Use[], findings:
   if (!uses.some((use) => use.vat.code === 'B')) return
   const domestic = document.seller?.address?.country === 'IT' && document.buyer?.address?.country === 'IT'
   findings.require(domestic, 'BR-B-01', '/seller/address/country', 'split payment is for documents between Italian parties')
-  findings.require(!uses.some((use) => use.vat.code === 'S'), 'BR-B-02', '/vatBreakdown', 'split payment and standard rate exclude each other')
+  findings.require(
+    !uses.some((use) => use.vat.code === 'S'),
+    'BR-B-02',
+    '/vatBreakdown',
+    'split payment and standard rate exclude each other',
+  )
 }

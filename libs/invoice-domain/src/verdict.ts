@@ -49,7 +49,8 @@ export interface VerdictStatement {
 export function checkVerdict(input: { verdict?: unknown; code?: unknown; note?: unknown }): VerdictStatement {
   const { verdict, code, note } = input
   if (!isVerdict(verdict)) throw refuse('InvalidRequest', 'InvalidRequest', '/verdict', `a verdict is one of ${VERDICTS.join(', ')}`)
-  if (code !== undefined && !isReasonCode(code)) throw refuse('InvalidRequest', 'InvalidRequest', '/code', `a code is one of ${Object.keys(REASON_CODES).join(', ')}`)
+  if (code !== undefined && !isReasonCode(code))
+    throw refuse('InvalidRequest', 'InvalidRequest', '/code', `a code is one of ${Object.keys(REASON_CODES).join(', ')}`)
   if (code === undefined && (verdict === 'rejected' || verdict === 'disputed')) {
     throw refuse('InvalidRequest', 'InvalidRequest', '/code', `a ${verdict} document needs a reason code`)
   }

@@ -12,10 +12,22 @@ export function sampleDraft(): BillingDocument {
     charges: [{ amount: '7.50', reason: 'Freight', vat: { code: 'S', rate: '19.00' } }],
     lines: [
       {
-        id: '1', quantity: '3', unit: 'EA', price: { gross: '12.345', discount: '0.345', baseQuantity: '1' },
-        allowances: [{ amount: '1.00', reason: 'Scratch' }], vat: { code: 'S', rate: '19' }, item: { name: 'Hammer' },
+        id: '1',
+        quantity: '3',
+        unit: 'EA',
+        price: { gross: '12.345', discount: '0.345', baseQuantity: '1' },
+        allowances: [{ amount: '1.00', reason: 'Scratch' }],
+        vat: { code: 'S', rate: '19' },
+        item: { name: 'Hammer' },
       },
-      { id: '2', quantity: '10', unit: 'EA', price: { net: '1.115', baseQuantity: '100' }, vat: { code: 'S', rate: '7' }, item: { name: 'Nails' } },
+      {
+        id: '2',
+        quantity: '10',
+        unit: 'EA',
+        price: { net: '1.115', baseQuantity: '100' },
+        vat: { code: 'S', rate: '7' },
+        item: { name: 'Nails' },
+      },
     ],
   }
 }

@@ -5,9 +5,9 @@
 import { equalConstantTime, toHex } from '@tallystick/primitives/bytes'
 import { ProtocolError } from '@tallystick/primitives/errors'
 import { decode } from '@tallystick/wire/cbor'
-import { logOrigin, logVkey, type ReadCertificate, readCertificate } from '@tallystick/wire/certificate'
+import { CLOCK_SKEW_MS, logOrigin, logVkey, type ReadCertificate, readCertificate } from '@tallystick/wire/certificate'
 import { readStatement, type Statement, verifyStatement } from '@tallystick/wire/document'
-import { decodeReceipt, decodeVerdict } from '@tallystick/wire/messages'
+import { decodeReceipt, decodeVerdict, type VerdictBody } from '@tallystick/wire/messages'
 import { contentCommitment, contentDigest } from '@tallystick/wire/payload'
 import { type Checkpoint, verifyCheckpoint } from './checkpoint.js'
 import { type EvidenceFile, readEvidence } from './evidence.js'
@@ -36,11 +36,13 @@ export interface EvidenceResult {
     readonly sender: { fleetId: string; displayName: string }
     readonly recipient: { fleetId: string; displayName: string }
     readonly issuedAt: number
+    /** The newest one. */
     readonly verdict?: { verdict: string; code?: string; at: number }
   }
 }
 
 type Side = 'sender' | 'recipient'
+type VerdictPart = NonNullable<EvidenceFile['verdicts']>[number]
 type Entry = NonNullable<EvidenceFile['sender']['log']>['entries'][number]
 
 interface Party {
@@ -82,7 +84,7 @@ export function verifyEvidence(json: unknown): EvidenceResult {
   check('document.statement', `signed by ${sender.displayName} for ${recipient.displayName}`, () =>
     verifyStatement(document.statement, { certificate: sender, audience: recipient.fleetId, now: stated.issuedAt, contentDigest: document.contentDigest, kind: document.kind, documentId: document.documentId }))
   checkReceipt(file, check)
-  const verdict = checkVerdict(file, stated, { certificate: recipient, peer: sender }, check)
+  const verdicts = (file.verdicts ?? []).map((verdict, i) => checkVerdict(`verdict[${i}]`, verdict, file, stated, { certificate: recipient, peer: sender }, check))
   for (const [side, party] of [['sender', { certificate: sender, peer: recipient }], ['recipient', { certificate: recipient, peer: sender }]] as const) {
     checkLog(side, party, file, check)
   }
@@ -90,6 +92,7 @@ export function verifyEvidence(json: unknown): EvidenceResult {
   const ok = checks.every((each) => each.ok)
   const missing = missingParts(file)
   if (!ok) return { ok, checks, missing }
+  const verdict = verdicts.at(-1)
   const name = ({ fleetId, displayName }: ReadCertificate) => ({ fleetId, displayName })
   return {
     ok, checks, missing,
@@ -123,18 +126,17 @@ function checkReceipt(file: EvidenceFile, check: Check): void {
   })
 }
 
-function checkVerdict(file: EvidenceFile, stated: Statement, by: Party, check: Check): ReturnType<typeof decodeVerdict> | undefined {
-  const { verdict, document } = file
-  if (verdict === undefined) return undefined
-  const body = check('verdict.body', 'the verdict is about this document', () => {
+function checkVerdict(name: string, verdict: VerdictPart, file: EvidenceFile, stated: Statement, by: Party, check: Check): VerdictBody | undefined {
+  const { document } = file
+  const body = check(`${name}.body`, 'the verdict is about this document', () => {
     const read = decodeVerdict(verdict.body)
     if (read.documentId !== document.documentId) fail('the verdict is about another document')
     same(read.contentDigest, document.contentDigest, 'the verdict is about another content')
     return read
   })
-  check('verdict.statement', `signed by ${by.certificate.displayName}`, () => {
+  check(`${name}.statement`, `signed by ${by.certificate.displayName}`, () => {
     const { issuedAt } = readStatement(verdict.statement)
-    if (issuedAt < stated.issuedAt - 120_000) fail('the verdict is older than the document')
+    if (issuedAt < stated.issuedAt - CLOCK_SKEW_MS) fail('the verdict is older than the document')
     readCertificate(file.recipient.certificate, issuedAt)
     verifyStatement(verdict.statement, { certificate: by.certificate, audience: by.peer.fleetId, now: issuedAt, contentDigest: contentDigest(verdict.body), kind: 'verdict', documentId: document.documentId })
   })
@@ -173,16 +175,16 @@ function checkCommitment(entry: Entry, side: Side, party: Party, file: EvidenceF
   const event = decode(entry.leaf, { maxBytes: 4096 }) as { type?: unknown; actor?: unknown; body?: { peer?: unknown; kind?: unknown; commitment?: unknown } } | null
   const { kind, peer, commitment } = event?.body ?? {}
   const aboutVerdict = kind === 'verdict'
-  if (aboutVerdict ? file.verdict === undefined : kind !== file.document.kind) fail('the entry is about another kind of document')
-  const digest = aboutVerdict ? contentDigest(file.verdict!.body) : file.document.contentDigest
+  if (!aboutVerdict && kind !== file.document.kind) fail('the entry is about another kind of document')
+  const digests = aboutVerdict ? (file.verdicts ?? []).map((verdict) => contentDigest(verdict.body)) : [file.document.contentDigest]
   // The sender sends the document and receives the verdict; the recipient the other way round.
   const type = (side === 'sender') === aboutVerdict ? 'MessageReceived' : 'MessageSent'
   if (event?.type !== type) fail(`the entry is not a ${type}`)
   if (peer !== party.peer.fleetId) fail('the entry is about another counterparty')
-  if (commitment !== toHex(contentCommitment(entry.salt, digest))) fail('the commitment does not open to this content')
+  if (!digests.some((digest) => commitment === toHex(contentCommitment(entry.salt, digest)))) fail('the commitment does not open to this content')
 }
 
 function missingParts(file: EvidenceFile): string[] {
-  const parts: [string, unknown][] = [['receipt', file.receipt], ['verdict', file.verdict], ['sender.log', file.sender.log], ['recipient.log', file.recipient.log]]
+  const parts: [string, unknown][] = [['receipt', file.receipt], ['verdicts', file.verdicts], ['sender.log', file.sender.log], ['recipient.log', file.recipient.log]]
   return parts.filter(([, part]) => part === undefined).map(([name]) => name)
 }

@@ -50,7 +50,7 @@ const parts = {
   statement: statement(acme, globex, {}),
   senderCertificate: acme.certificate, recipientCertificate: globex.certificate,
   receipt: { messageId, body: receiptBody },
-  verdict: { body: verdictBody, statement: statement(globex, acme, { kind: 'verdict', contentDigest: contentDigest(verdictBody), issuedAt: NOW + 5_000, expiresAt: NOW + DAY }) },
+  verdicts: [{ body: verdictBody, statement: statement(globex, acme, { kind: 'verdict', contentDigest: contentDigest(verdictBody), issuedAt: NOW + 5_000, expiresAt: NOW + DAY }) }],
   senderLog: log(acme, globex, ['MessageSent', 'MessageReceived']),
   recipientLog: log(globex, acme, ['MessageReceived', 'MessageSent']),
 }
@@ -64,24 +64,31 @@ describe('evidence file', () => {
     expect(result.checks.filter((check) => !check.ok)).toEqual([])
     expect(result).toMatchObject({ ok: true, missing: [], summary: { kind: 'invoice', documentId, sender: { fleetId: acme.fleetId }, recipient: { displayName: 'globex GmbH' }, verdict: { verdict: 'accepted' } } })
     expect(result.checks.map((check) => check.name)).toEqual([
-      'format', 'document.digest', 'document.form', 'sender.certificate', 'recipient.certificate', 'document.statement', 'receipt', 'verdict.body', 'verdict.statement',
+      'format', 'document.digest', 'document.form', 'sender.certificate', 'recipient.certificate', 'document.statement', 'receipt', 'verdict[0].body', 'verdict[0].statement',
       ...['sender', 'recipient'].flatMap((side) => [`${side}.log.key`, ...[0, 1].flatMap((i) => ['commitment', 'checkpoint', 'inclusion'].map((check) => `${side}.log[${i}].${check}`))]),
     ])
   })
 
+  it('a later verdict stands beside the first; an entry may be about either', () => {
+    const paid = encodeVerdict({ documentId, contentDigest: digest, verdict: 'paid', at: NOW + 9_000 })
+    const second = { body: paid, statement: statement(globex, acme, { kind: 'verdict', contentDigest: contentDigest(paid), issuedAt: NOW + 9_000 }) }
+    expect(verifyEvidence(file({ verdicts: [...parts.verdicts, second] }))).toMatchObject({ ok: true, summary: { verdict: { verdict: 'paid' } } })
+    expect(failed(file({ verdicts: [second] }))).toEqual(['sender.log[1].commitment', 'recipient.log[1].commitment'])
+  })
+
   it('a partial one verifies and says what is missing', () => {
-    const { receipt: _r, verdict: _v, senderLog: _s, recipientLog: _l, ...least } = parts
+    const { receipt: _r, verdicts: _v, senderLog: _s, recipientLog: _l, ...least } = parts
     const result = verifyEvidence(JSON.parse(JSON.stringify(buildEvidence(least, digest))))
-    expect(result).toMatchObject({ ok: true, missing: ['receipt', 'verdict', 'sender.log', 'recipient.log'] })
+    expect(result).toMatchObject({ ok: true, missing: ['receipt', 'verdicts', 'sender.log', 'recipient.log'] })
   })
 
   it.each<[string, (json: Json) => void, string[]]>([
     ['digest', (j) => { j.document!.contentDigest = 'ab'.repeat(32) as Json }, ['document.digest']],
     ['statement', (j) => { j.document!.statement = file({ statement: statement(mallory, globex, {}) }).document!.statement! }, ['document.statement']],
     ['kind', (j) => { j.document!.kind = 'quote' as Json }, ['document.statement']],
-    ['document id', (j) => { j.document!.documentId = messageId as Json }, ['document.statement', 'verdict.body', 'verdict.statement']],
+    ['document id', (j) => { j.document!.documentId = messageId as Json }, ['document.statement', 'verdict[0].body', 'verdict[0].statement']],
     ['sender certificate', (j) => { j.sender!.certificate = file({ senderCertificate: mallory.certificate }).sender!.certificate! }, ['document.statement', 'sender.log.key']],
-    ['recipient certificate', (j) => { j.recipient!.certificate = file({ recipientCertificate: mallory.certificate }).recipient!.certificate! }, ['document.statement', 'verdict.statement', 'recipient.log.key']],
+    ['recipient certificate', (j) => { j.recipient!.certificate = file({ recipientCertificate: mallory.certificate }).recipient!.certificate! }, ['document.statement', 'verdict[0].statement', 'recipient.log.key']],
     ['receipt', (j) => { j.receipt!.messageId = documentId as Json }, ['receipt']],
     ['log key', (j) => { j.sender!.log!.vkey = j.recipient!.log!.vkey! }, ['sender.log.key']],
     ['salt', (j) => { j.sender!.log!.entries![0]!.salt = '00'.repeat(32) as Json }, ['sender.log[0].commitment']],
@@ -103,9 +110,9 @@ describe('evidence file', () => {
   it('must fail: another body, verdict, direction; a verdict before the document; a fork', () => {
     expect(failed(file({ body: encode({ total: '1.00' }) }))).toEqual(expect.arrayContaining(['document.statement', 'sender.log[0].commitment']))
     const paid = encodeVerdict({ documentId, contentDigest: digest, verdict: 'paid', at: NOW })
-    expect(failed(file({ verdict: { ...parts.verdict, body: paid } }))).toEqual(expect.arrayContaining(['verdict.statement', 'sender.log[1].commitment']))
+    expect(failed(file({ verdicts: [{ ...parts.verdicts[0]!, body: paid }] }))).toEqual(expect.arrayContaining(['verdict[0].statement', 'sender.log[1].commitment']))
     expect(failed(file({ senderLog: log(acme, globex, ['MessageReceived', 'MessageSent']) }))).toEqual(['sender.log[0].commitment', 'sender.log[1].commitment'])
-    expect(failed(file({ verdict: { body: verdictBody, statement: statement(globex, acme, { kind: 'verdict', contentDigest: contentDigest(verdictBody), issuedAt: NOW - DAY / 2 }) } }))).toContain('verdict.statement')
+    expect(failed(file({ verdicts: [{ body: verdictBody, statement: statement(globex, acme, { kind: 'verdict', contentDigest: contentDigest(verdictBody), issuedAt: NOW - DAY / 2 }) }] }))).toContain('verdict[0].statement')
     expect(failed(file({ statement: statement(acme, mallory, {}) }))).toContain('document.statement')
     const key = verifierKey(logOrigin(acme.fleetId), acme.log.publicKey)
     const forked = signCheckpoint({ origin: key.name, size: 11, root: sha256(), extensions: [] }, key, acme.log.sign)

@@ -36,7 +36,8 @@ export interface EvidenceParts {
   readonly recipientCertificate: Uint8Array
   /** Body of the recipient's delivery receipt. */
   readonly receipt?: { readonly messageId: string; readonly body: Uint8Array }
-  readonly verdict?: { readonly body: Uint8Array; readonly statement: Uint8Array }
+  /** In the order given: a document may be accepted first and paid later. */
+  readonly verdicts?: readonly { readonly body: Uint8Array; readonly statement: Uint8Array }[]
   readonly senderLog?: { readonly vkey: string; readonly entries: readonly EvidenceLogEntry[] }
   readonly recipientLog?: { readonly vkey: string; readonly entries: readonly EvidenceLogEntry[] }
 }
@@ -55,7 +56,7 @@ function hex(shape: Shape<Uint8Array>): Shape<Uint8Array> {
 const hash = hex(fixedBytes(32))
 const logShape = record({
   vkey: text(400),
-  entries: list(record({ leaf: base64url(bytes(4096)), index: integer(0), size: integer(1), proof: list(hash, 0, 63), note: text(8192), salt: hash }), 1, 16),
+  entries: list(record({ leaf: base64url(bytes(4096)), index: integer(0), size: integer(1), proof: list(hash, 0, 63), note: text(8192), salt: hash }), 1, 64),
 })
 const fileShape = record({
   format: oneOf(EVIDENCE_FORMAT),
@@ -69,7 +70,7 @@ const fileShape = record({
   sender: record({ certificate: base64url(bytes(4096)), log: optional(logShape) }),
   recipient: record({ certificate: base64url(bytes(4096)), log: optional(logShape) }),
   receipt: optional(record({ messageId: uuid, body: base64url(bytes(65_536)) })),
-  verdict: optional(record({ body: base64url(bytes(16_384)), statement: base64url(bytes(2048)) })),
+  verdicts: optional(list(record({ body: base64url(bytes(16_384)), statement: base64url(bytes(2048)) }), 1, 16)),
 })
 
 /** The file's parts after its form has been checked; nothing of it is verified yet. */
@@ -95,7 +96,7 @@ export function buildEvidence(parts: EvidenceParts, contentDigest: Uint8Array): 
     sender: { certificate: toBase64Url(parts.senderCertificate), ...log(parts.senderLog) },
     recipient: { certificate: toBase64Url(parts.recipientCertificate), ...log(parts.recipientLog) },
     ...(parts.receipt === undefined ? {} : { receipt: { messageId: parts.receipt.messageId, body: toBase64Url(parts.receipt.body) } }),
-    ...(parts.verdict === undefined ? {} : { verdict: { body: toBase64Url(parts.verdict.body), statement: toBase64Url(parts.verdict.statement) } }),
+    ...(parts.verdicts === undefined || parts.verdicts.length === 0 ? {} : { verdicts: parts.verdicts.map(({ body, statement }) => ({ body: toBase64Url(body), statement: toBase64Url(statement) })) }),
   }
 }
 

@@ -88,7 +88,10 @@ export class ServiceClient {
   /** The circuits of this process, for people and dashboards. */
   circuits(): Array<{ target: string; state: BreakerState; failures: number; nextProbeAt?: number }> {
     return [...this.#breakers.values()].map((b) => ({
-      target: b.target, state: b.state, failures: b.failures, ...(b.nextProbeAt === undefined ? {} : { nextProbeAt: b.nextProbeAt }),
+      target: b.target,
+      state: b.state,
+      failures: b.failures,
+      ...(b.nextProbeAt === undefined ? {} : { nextProbeAt: b.nextProbeAt }),
     }))
   }
 
@@ -111,16 +114,30 @@ export class ServiceClient {
 
   #encode(contract: Contract, request: unknown, { correlationId }: CallContext): Uint8Array {
     const parsed = contract.request.safeParse(request)
-    if (!parsed.success) throw new RpcFault('Serialization', contract.subject, `request outside the schema: ${issuePaths(parsed.error)}`, { origin: 'caller', correlationId })
+    if (!parsed.success)
+      throw new RpcFault('Serialization', contract.subject, `request outside the schema: ${issuePaths(parsed.error)}`, {
+        origin: 'caller',
+        correlationId,
+      })
     const body = encodeBus(parsed.data)
-    if (body.length > MAX_BUS_BYTES - HEADER_BYTES) throw new RpcFault('Serialization', contract.subject, `request of ${body.length} bytes, at most ${MAX_BUS_BYTES - HEADER_BYTES}`, { origin: 'caller', correlationId })
+    if (body.length > MAX_BUS_BYTES - HEADER_BYTES)
+      throw new RpcFault('Serialization', contract.subject, `request of ${body.length} bytes, at most ${MAX_BUS_BYTES - HEADER_BYTES}`, {
+        origin: 'caller',
+        correlationId,
+      })
     return body
   }
 
   #breaker(contract: Contract): Breaker {
     const known = this.#breakers.get(contract.subject)
     if (known) return known
-    const breaker = new Breaker({ ...this.#options.breaker, service: this.#options.service, target: contract.subject, metrics: this.#options.metrics, countsAsFailure: speaksAgainstCallee })
+    const breaker = new Breaker({
+      ...this.#options.breaker,
+      service: this.#options.service,
+      target: contract.subject,
+      metrics: this.#options.metrics,
+      countsAsFailure: speaksAgainstCallee,
+    })
     breaker.onTransition((transition) => {
       for (const listener of this.#listeners) listener(transition)
     })
@@ -128,11 +145,21 @@ export class ServiceClient {
     return breaker
   }
 
-  async #exchange<C extends Contract>(contract: C, body: Uint8Array, context: CallContext & { caller: ServiceName }, breaker: Breaker, signal: AbortSignal | undefined): Promise<ResponseOf<C>> {
+  async #exchange<C extends Contract>(
+    contract: C,
+    body: Uint8Array,
+    context: CallContext & { caller: ServiceName },
+    breaker: Breaker,
+    signal: AbortSignal | undefined,
+  ): Promise<ResponseOf<C>> {
     signal?.throwIfAborted()
     const { correlationId } = context
     const timeout = context.deadline - Date.now()
-    if (timeout < 1) throw new RpcFault('Network', contract.subject, 'the deadline of the surrounding request has passed', { origin: 'caller', correlationId })
+    if (timeout < 1)
+      throw new RpcFault('Network', contract.subject, 'the deadline of the surrounding request has passed', {
+        origin: 'caller',
+        correlationId,
+      })
     const connection = this.#options.bus.connection()
     if (!connection || !this.#options.bus.connected) throw this.#busAway(contract, context, breaker)
 
@@ -150,7 +177,14 @@ export class ServiceClient {
   }
 
   /** NATS's own timer ends the request and its entry in the inbox; whatever happens first wins. */
-  #send(connection: NatsConnection, contract: Contract, body: Uint8Array, context: CallContext & { caller: ServiceName }, timeout: number, signal: AbortSignal | undefined): Promise<Msg> {
+  #send(
+    connection: NatsConnection,
+    contract: Contract,
+    body: Uint8Array,
+    context: CallContext & { caller: ServiceName },
+    timeout: number,
+    signal: AbortSignal | undefined,
+  ): Promise<Msg> {
     const { promise, resolve, reject } = Promise.withResolvers<Msg>()
     const giveUp = AbortSignal.any(signal ? [signal, this.#options.bus.lost] : [this.#options.bus.lost])
     const onAbort = () => reject(giveUp.reason as Error)
@@ -171,7 +205,10 @@ function isRefusal(response: unknown): boolean {
 
 /** Names of fields only: values may be anything. */
 export function issuePaths(error: z.ZodError): string {
-  return error.issues.slice(0, 5).map((issue) => `${issue.path.map(String).join('.') || '(root)'} ${issue.code}`).join(', ')
+  return error.issues
+    .slice(0, 5)
+    .map((issue) => `${issue.path.map(String).join('.') || '(root)'} ${issue.code}`)
+    .join(', ')
 }
 
 function abortError(signal: AbortSignal): Error {
@@ -184,13 +221,16 @@ function transportFault(error: unknown, contract: Contract, timeout: number, cor
   const at = { origin: 'transport', correlationId } as const
   if (code === ErrorCode.NoResponders) return new RpcFault('Network', contract.subject, 'nobody listens', at)
   // Half of the promised time is taken as fair; a request that had almost used up its own deadline is not.
-  if (code === ErrorCode.Timeout) return new RpcFault('Network', contract.subject, `no answer within ${timeout} ms`, { ...at, fair: timeout >= contract.timeoutMs / 2 })
-  if (code === ErrorCode.PermissionsViolation) return new RpcFault('Internal', contract.subject, 'the NATS permissions do not allow this call', { ...at, origin: 'caller' })
+  if (code === ErrorCode.Timeout)
+    return new RpcFault('Network', contract.subject, `no answer within ${timeout} ms`, { ...at, fair: timeout >= contract.timeoutMs / 2 })
+  if (code === ErrorCode.PermissionsViolation)
+    return new RpcFault('Internal', contract.subject, 'the NATS permissions do not allow this call', { ...at, origin: 'caller' })
   return new RpcFault('Network', contract.subject, 'the request could not be sent', { ...at, cause: error })
 }
 
 function readReply<C extends Contract>(contract: C, reply: Msg, correlationId: string): ResponseOf<C> {
-  const unreadable = (why: string, cause?: unknown) => new RpcFault('Serialization', contract.subject, why, { origin: 'transport', correlationId, cause })
+  const unreadable = (why: string, cause?: unknown) =>
+    new RpcFault('Serialization', contract.subject, why, { origin: 'transport', correlationId, cause })
   let body: unknown
   try {
     body = decodeBus(reply.data)
@@ -201,7 +241,11 @@ function readReply<C extends Contract>(contract: C, reply: Msg, correlationId: s
     const fault = faultBody.safeParse(body)
     if (!fault.success) throw unreadable('an unreadable fault')
     const { retryAfterMs } = fault.data
-    throw new RpcFault(fault.data.fault, contract.subject, `the callee reports ${fault.data.fault}`, { origin: 'callee', correlationId, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) })
+    throw new RpcFault(fault.data.fault, contract.subject, `the callee reports ${fault.data.fault}`, {
+      origin: 'callee',
+      correlationId,
+      ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+    })
   }
   const parsed = contract.response.safeParse(body)
   if (!parsed.success) throw unreadable(`the reply is outside the schema: ${issuePaths(parsed.error)}`)

@@ -16,13 +16,21 @@ it('carries every byte value as bytes, also from a Buffer', () => {
 it('gives back what it was given, in one encoding', () => {
   const leaf = fc.oneof(fc.string(), fc.boolean(), fc.constant(null), fc.maxSafeInteger(), fc.uint8Array({ maxLength: 64 }))
   const value = fc.letrec((tie) => ({
-    node: fc.oneof({ maxDepth: 4 }, leaf, fc.array(tie('node'), { maxLength: 4 }), fc.dictionary(fc.string(), tie('node'), { maxKeys: 4, noNullPrototype: true })),
+    node: fc.oneof(
+      { maxDepth: 4 },
+      leaf,
+      fc.array(tie('node'), { maxLength: 4 }),
+      fc.dictionary(fc.string(), tie('node'), { maxKeys: 4, noNullPrototype: true }),
+    ),
   })).node
-  fc.assert(fc.property(value, (v) => {
-    const bytes = encodeBus(v)
-    expect(decodeBus(bytes)).toEqual(v)
-    expect(encodeBus(decodeBus(bytes))).toEqual(bytes)
-  }), { numRuns: 300 })
+  fc.assert(
+    fc.property(value, (v) => {
+      const bytes = encodeBus(v)
+      expect(decodeBus(bytes)).toEqual(v)
+      expect(encodeBus(decodeBus(bytes))).toEqual(bytes)
+    }),
+    { numRuns: 300 },
+  )
 })
 
 it('is deterministic: the order in which an object was made does not matter', () => {
@@ -37,10 +45,21 @@ it('leaves out undefined properties and refuses floats and unsafe integers', () 
 
 describe('refuses', () => {
   const cases: Array<[string, string]> = [
-    ['a float', 'f93c00'], ['a double', 'fb3ff8000000000000'], ['a tag', 'c11a514b67b0'], ['a bignum', 'c249010000000000000000'],
-    ['an indefinite array', '9f01ff'], ['an indefinite string', '7f6161ff'], ['a repeated key', 'a2616101616102'], ['undefined', 'f7'],
-    ['a long form of a short integer', '1801'], ['trailing bytes', '0101'], ['an integer key', 'a10102'], ['half an item', '4401'],
-    ['a declared length of 2^32 items', '9affffffff'], ['a declared length of 2^63 bytes', '5b7fffffffffffffff'], ['nothing', ''],
+    ['a float', 'f93c00'],
+    ['a double', 'fb3ff8000000000000'],
+    ['a tag', 'c11a514b67b0'],
+    ['a bignum', 'c249010000000000000000'],
+    ['an indefinite array', '9f01ff'],
+    ['an indefinite string', '7f6161ff'],
+    ['a repeated key', 'a2616101616102'],
+    ['undefined', 'f7'],
+    ['a long form of a short integer', '1801'],
+    ['trailing bytes', '0101'],
+    ['an integer key', 'a10102'],
+    ['half an item', '4401'],
+    ['a declared length of 2^32 items', '9affffffff'],
+    ['a declared length of 2^63 bytes', '5b7fffffffffffffff'],
+    ['nothing', ''],
     ['an integer beyond 2^53', '1b0020000000000000'],
   ]
   it.each(cases)('%s', (_, text) => {

@@ -1,5 +1,14 @@
 import { expect, it } from 'vitest'
-import { childTraceparent, correlationIdOr, currentContext, inheritedDeadline, NO_DEADLINE, runInContext, runRequest, traceIdOf } from './context.js'
+import {
+  childTraceparent,
+  correlationIdOr,
+  currentContext,
+  inheritedDeadline,
+  NO_DEADLINE,
+  runInContext,
+  runRequest,
+  traceIdOf,
+} from './context.js'
 
 const PARENT = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
 

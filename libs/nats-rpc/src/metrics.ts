@@ -18,8 +18,18 @@ export function busMetrics(registry: Registry): BusMetrics {
   if (known) return known
   const registers = [registry]
   const metrics: BusMetrics = {
-    breakerState: new Gauge({ name: 'tallystick_breaker_state', help: '0 closed, 1 half-open, 2 open', labelNames: ['service', 'target'], registers }),
-    breakerTransitions: new Counter({ name: 'tallystick_breaker_transitions_total', help: 'Changes of state of a circuit', labelNames: ['service', 'target', 'from', 'to'], registers }),
+    breakerState: new Gauge({
+      name: 'tallystick_breaker_state',
+      help: '0 closed, 1 half-open, 2 open',
+      labelNames: ['service', 'target'],
+      registers,
+    }),
+    breakerTransitions: new Counter({
+      name: 'tallystick_breaker_transitions_total',
+      help: 'Changes of state of a circuit',
+      labelNames: ['service', 'target', 'from', 'to'],
+      registers,
+    }),
     rpcDuration: new Histogram({
       name: 'tallystick_rpc_duration_seconds',
       help: 'Calls made, seen by the caller; outcome is ok, refused, aborted or the code of a fault',
@@ -27,8 +37,18 @@ export function busMetrics(registry: Registry): BusMetrics {
       buckets: [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
       registers,
     }),
-    permissionViolations: new Counter({ name: 'tallystick_nats_permission_violations_total', help: 'Publications and subscriptions that the NATS server refused', labelNames: ['operation', 'subject'], registers }),
-    expired: new Counter({ name: 'tallystick_rpc_expired_total', help: 'Requests that arrived after their deadline and were not executed', labelNames: ['target'], registers }),
+    permissionViolations: new Counter({
+      name: 'tallystick_nats_permission_violations_total',
+      help: 'Publications and subscriptions that the NATS server refused',
+      labelNames: ['operation', 'subject'],
+      registers,
+    }),
+    expired: new Counter({
+      name: 'tallystick_rpc_expired_total',
+      help: 'Requests that arrived after their deadline and were not executed',
+      labelNames: ['target'],
+      registers,
+    }),
     inFlight: new Gauge({ name: 'tallystick_rpc_in_flight', help: 'Requests being handled now', registers }),
     connected: new Gauge({ name: 'tallystick_nats_connected', help: '1 while connected to the NATS server', registers }),
   }

@@ -24,7 +24,11 @@ export function inboxPrefix(service: ServiceName): string {
  * @see docs/spec/bus.md §6
  */
 export function permissionsFor(service: ServiceName, catalogue: readonly Contract[]): NatsPermissions {
-  const subjectsOf = (wanted: (c: Contract) => boolean) => catalogue.filter(wanted).map((c) => c.subject).sort()
+  const subjectsOf = (wanted: (c: Contract) => boolean) =>
+    catalogue
+      .filter(wanted)
+      .map((c) => c.subject)
+      .sort()
   return {
     publish: { allow: subjectsOf((c) => c.callers.includes(service)) },
     subscribe: { allow: [...subjectsOf((c) => c.owner === service), `${inboxPrefix(service)}.>`] },

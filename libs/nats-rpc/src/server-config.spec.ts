@@ -46,7 +46,9 @@ describe('the server configuration', () => {
 
   it('is what deploy/nats/nats.conf holds: run `node tools/nats-permissions.ts` after changing a contract', () => {
     const file = new URL('../../../deploy/nats/nats.conf', import.meta.url)
-    const variables = Object.fromEntries(SERVICE_NAMES.map((name) => [name, `$TALLYSTICK_NKEY_${name.replace('-', '_').toUpperCase()}`])) as Record<ServiceName, string>
+    const variables = Object.fromEntries(
+      SERVICE_NAMES.map((name) => [name, `$TALLYSTICK_NKEY_${name.replace('-', '_').toUpperCase()}`]),
+    ) as Record<ServiceName, string>
     expect(readFileSync(file, 'utf8')).toBe(natsServerConfig({ port: 4222, host: '0.0.0.0', users: variables, monitorPort: 8222 }))
   })
 })

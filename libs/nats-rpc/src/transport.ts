@@ -42,7 +42,10 @@ const HEADER_BYTES = 256
 const KNOWN_CODES: ReadonlySet<string> = new Set(ERROR_CODES)
 
 class Fault extends Error {
-  constructor(readonly code: ErrorCode, readonly retryAfterMs?: number) {
+  constructor(
+    readonly code: ErrorCode,
+    readonly retryAfterMs?: number,
+  ) {
     super(code)
   }
 }
@@ -129,7 +132,9 @@ export class NatsTransport extends Server implements CustomTransportStrategy {
     try {
       this.#admit()
       const request = readRequest(contract, message.data)
-      const result: unknown = await runRequest(context, async () => lastValueFrom(this.transformToObservable(await handler(request, context))))
+      const result: unknown = await runRequest(context, async () =>
+        lastValueFrom(this.transformToObservable(await handler(request, context))),
+      )
       if (result instanceof HandlerThrew) throw result.error
       reply = { body: writeResponse(contract, result), fault: false }
     } catch (error) {
@@ -155,8 +160,14 @@ export class NatsTransport extends Server implements CustomTransportStrategy {
     const code = typeof named === 'string' && KNOWN_CODES.has(named) ? (named as ErrorCode) : 'Internal'
     const retryAfterMs = (error as { retryAfterMs?: unknown } | null | undefined)?.retryAfterMs
     const level = error instanceof Fault ? 'warn' : 'error'
-    this.#options.log[level]({ ...this.#fields(contract, context), code, ...(error instanceof Fault ? {} : { err: error }) }, 'a request ended in a fault')
-    return encodeBus({ fault: code, ...(typeof retryAfterMs === 'number' && Number.isSafeInteger(retryAfterMs) && retryAfterMs >= 0 ? { retryAfterMs } : {}) })
+    this.#options.log[level](
+      { ...this.#fields(contract, context), code, ...(error instanceof Fault ? {} : { err: error }) },
+      'a request ended in a fault',
+    )
+    return encodeBus({
+      fault: code,
+      ...(typeof retryAfterMs === 'number' && Number.isSafeInteger(retryAfterMs) && retryAfterMs >= 0 ? { retryAfterMs } : {}),
+    })
   }
 
   #fields(contract: Contract, context: CallContext): object {
@@ -209,6 +220,7 @@ function writeResponse(contract: Contract, result: unknown): Uint8Array {
   const parsed = contract.response.safeParse(result)
   if (!parsed.success) throw new Error(`response outside the schema: ${issuePaths(parsed.error)}`)
   const body = encodeBus(parsed.data)
-  if (body.length > MAX_BUS_BYTES - HEADER_BYTES) throw new Error(`response of ${body.length} bytes, at most ${MAX_BUS_BYTES - HEADER_BYTES}`)
+  if (body.length > MAX_BUS_BYTES - HEADER_BYTES)
+    throw new Error(`response of ${body.length} bytes, at most ${MAX_BUS_BYTES - HEADER_BYTES}`)
   return body
 }

@@ -62,16 +62,27 @@ export function answer<C extends Contract>(contract: C): (handle: Handler<C>) =>
   return (handle) => ({ contract, handle })
 }
 
-export function startTestService(nats: Pick<TestNats, 'url' | 'seedFile'>, service: ServiceName, breaker: BreakerNumbers = {}): TestService {
+export function startTestService(
+  nats: Pick<TestNats, 'url' | 'seedFile'>,
+  service: ServiceName,
+  breaker: BreakerNumbers = {},
+): TestService {
   const log = new TestLog()
   const metrics = new Registry()
   const bus = connectBus({ url: nats.url, seedFile: nats.seedFile(service), service, name: `test/${service}`, log, metrics })
   const rpc = new ServiceClient({ bus, service, metrics, breaker })
   const apps: INestMicroservice[] = []
   return {
-    bus, rpc, metrics, log,
+    bus,
+    rpc,
+    metrics,
+    log,
     async serve(handlers, options = {}) {
-      const app = await NestFactory.createMicroservice(moduleOf(handlers), { strategy: new NatsTransport({ bus, service, log, metrics, ...options }), logger: false, abortOnError: false })
+      const app = await NestFactory.createMicroservice(moduleOf(handlers), {
+        strategy: new NatsTransport({ bus, service, log, metrics, ...options }),
+        logger: false,
+        abortOnError: false,
+      })
       await app.listen()
       apps.push(app)
       // Subscriptions are on their way when the server has answered a later message.

@@ -1,32 +1,47 @@
 import { sessionFleet } from '@tallystick/contracts/session'
 import { auditIdentity } from '@tallystick/contracts/audit'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
 import { startNats, type TestNats } from '../../../tools/testing/nats.ts'
 import { answer, startTestService, type TestService } from './bus-fixture.ts'
 
 let nats: TestNats
+const running: TestService[] = []
 
 beforeAll(async () => {
   nats = await startNats()
 })
 afterAll(() => nats.stop())
-
-const back = (service: TestService) => new Promise<void>((resolve) => {
-  const end = service.bus.onReconnect(() => {
-    end()
-    resolve()
-  })
+// Also after a failure: a service left behind would answer the next test's calls.
+afterEach(async () => {
+  for (const service of running.splice(0)) await service.close()
 })
+
+function start(name: Parameters<typeof startTestService>[1], at: Parameters<typeof startTestService>[0] = nats): TestService {
+  const service = startTestService(at, name)
+  running.push(service)
+  return service
+}
+
+const back = (service: TestService) =>
+  new Promise<void>((resolve) => {
+    const end = service.bus.onReconnect(() => {
+      end()
+      resolve()
+    })
+  })
 
 const lost = (service: TestService) => service.log.line((l) => l.message.startsWith('lost the connection'))
 
 it('survives kill -9 of NATS: calls fail fast, then work again with the circuits of the default numbers', async () => {
-  const [caller, callee] = [startTestService(nats, 'invoice-svc'), startTestService(nats, 'session-svc')]
+  const [caller, callee] = [start('invoice-svc'), start('session-svc')]
   let ran = 0
-  await callee.serve([answer(sessionFleet)(async () => {
-    ran++
-    return { ok: false, code: 'NotReady', message: 'x' }
-  })])
+  await callee.serve([
+    answer(sessionFleet)(async () => {
+      ran++
+      return { ok: false, code: 'NotReady', message: 'x' }
+    }),
+  ])
+  await caller.bus.whenConnected()
   expect(await caller.rpc.call(sessionFleet, {})).toMatchObject({ ok: false })
 
   await nats.kill()
@@ -47,12 +62,10 @@ it('survives kill -9 of NATS: calls fail fast, then work again with the circuits
   expect(ran).toBe(2)
   expect(caller.rpc.circuits()[0]).toMatchObject({ state: 'closed' })
   expect(await caller.metrics.metrics()).toContain('tallystick_nats_connected 1')
-  await caller.close()
-  await callee.close()
 })
 
 it('a circuit that the callee itself has opened stays open over a reconnect', async () => {
-  const caller = startTestService(nats, 'invoice-svc')
+  const caller = start('invoice-svc')
   await caller.bus.whenConnected()
   for (let i = 0; i < 5; i++) await expect(caller.rpc.call(sessionFleet, {})).rejects.toMatchObject({ code: 'Network' })
   const again = back(caller)
@@ -60,20 +73,21 @@ it('a circuit that the callee itself has opened stays open over a reconnect', as
   await nats.restart()
   await again
   expect(caller.rpc.circuits()[0]).toMatchObject({ state: 'open' })
-  await caller.close()
 })
 
 it('a call in flight ends when NATS goes, and the late answer is not sent into the new connection', async () => {
-  const [caller, callee] = [startTestService(nats, 'invoice-svc'), startTestService(nats, 'session-svc')]
+  const [caller, callee] = [start('invoice-svc'), start('session-svc')]
   const entered = Promise.withResolvers<void>()
   const release = Promise.withResolvers<void>()
   const handled = Promise.withResolvers<void>()
-  await callee.serve([answer(sessionFleet)(async () => {
-    entered.resolve()
-    await release.promise
-    queueMicrotask(() => handled.resolve())
-    return { ok: false, code: 'NotReady', message: 'x' }
-  })])
+  await callee.serve([
+    answer(sessionFleet)(async () => {
+      entered.resolve()
+      await release.promise
+      queueMicrotask(() => handled.resolve())
+      return { ok: false, code: 'NotReady', message: 'x' }
+    }),
+  ])
   await caller.bus.whenConnected()
   const startedAt = performance.now()
   const call = caller.rpc.call(sessionFleet, {}).catch((error: unknown) => error)
@@ -89,13 +103,11 @@ it('a call in flight ends when NATS goes, and the late answer is not sent into t
   await callee.bus.connection()!.flush()
   // A reply that the new server had not allowed would be a permission violation.
   expect(await callee.metrics.metrics()).not.toContain('tallystick_nats_permission_violations_total{')
-  await caller.close()
-  await callee.close()
 })
 
 it('services that start before NATS answer as soon as it is there', async () => {
   await nats.kill()
-  const [caller, callee] = [startTestService(nats, 'invoice-svc'), startTestService(nats, 'audit-svc')]
+  const [caller, callee] = [start('invoice-svc'), start('audit-svc')]
   const served = callee.serve([answer(auditIdentity)(async () => ({ ok: true, publicKey: new Uint8Array(32).fill(7) }))])
   expect(caller.bus.connected).toBe(false)
   await expect(caller.rpc.call(auditIdentity, {})).rejects.toMatchObject({ code: 'Network' })
@@ -103,13 +115,23 @@ it('services that start before NATS answer as soon as it is there', async () => 
   await served
   await caller.bus.whenConnected()
   expect(await caller.rpc.call(auditIdentity, {})).toEqual({ ok: true, publicKey: new Uint8Array(32).fill(7) })
-  await caller.close()
-  await callee.close()
 })
 
 it('a wrong key and an absent seed file are retried, not fatal, and closing ends it', async () => {
-  const stranger = startTestService({ url: nats.url, seedFile: () => '/nonexistent/nats.nk' }, 'audit-svc')
+  const stranger = start('audit-svc', { url: nats.url, seedFile: () => '/nonexistent/nats.nk' })
   await stranger.log.line((l) => l.level === 'error' && l.message.includes('no connection'))
   expect(stranger.bus.connected).toBe(false)
   await stranger.close()
+})
+
+it('closing while NATS is away ends at once, with a handler subscribed and a call waiting', async () => {
+  const [caller, callee] = [start('invoice-svc'), start('session-svc')]
+  await callee.serve([answer(sessionFleet)(async () => ({ ok: false, code: 'NotReady', message: 'x' }))])
+  await caller.bus.whenConnected()
+  await nats.kill()
+  await Promise.all([lost(caller), lost(callee)])
+  const startedAt = performance.now()
+  await Promise.all([caller.close(), callee.close()])
+  expect(performance.now() - startedAt).toBeLessThan(1_500)
+  await nats.restart()
 })

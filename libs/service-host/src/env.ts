@@ -33,7 +33,10 @@ export class EnvironmentError extends Error {
  * @param variables usually process.env; an empty text counts as absent
  * @throws EnvironmentError with one line per variable that is missing or not acceptable
  */
-export function parseEnv<Shape extends z.ZodRawShape>(extra: z.ZodObject<Shape>, variables: Readonly<Record<string, string | undefined>>): z.output<z.ZodObject<Shape>> & BaseEnv {
+export function parseEnv<Shape extends z.ZodRawShape>(
+  extra: z.ZodObject<Shape>,
+  variables: Readonly<Record<string, string | undefined>>,
+): z.output<z.ZodObject<Shape>> & BaseEnv {
   const given = Object.fromEntries(Object.entries(variables).filter(([, value]) => value !== undefined && value !== ''))
   const problems: string[] = []
   const base = baseEnv.safeParse(given)

@@ -14,32 +14,60 @@ beforeAll(() => {
 })
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
 
-const variables = { TALLYSTICK_FLEET: 'acme', TALLYSTICK_NATS_URL: 'nats://127.0.0.1:4222', TALLYSTICK_SECRETS_DIR: '/run/secrets', TALLYSTICK_OPS_PORT: '9000' }
+const variables = {
+  TALLYSTICK_FLEET: 'acme',
+  TALLYSTICK_NATS_URL: 'nats://127.0.0.1:4222',
+  TALLYSTICK_SECRETS_DIR: '/run/secrets',
+  TALLYSTICK_OPS_PORT: '9000',
+}
 
 describe('the environment', () => {
   it('has defaults that are the numbers of the design', () => {
     expect(parseEnv(z.object({}), variables)).toMatchObject({
-      TALLYSTICK_HOST: '127.0.0.1', TALLYSTICK_OPS_PORT: 9000, LOG_LEVEL: 'info',
-      TALLYSTICK_BREAKER_FAILURES: 5, TALLYSTICK_BREAKER_WINDOW_MS: 60_000, TALLYSTICK_BREAKER_RESET_MS: 120_000, TALLYSTICK_BREAKER_MAX_RESET_MS: 900_000,
+      TALLYSTICK_HOST: '127.0.0.1',
+      TALLYSTICK_OPS_PORT: 9000,
+      LOG_LEVEL: 'info',
+      TALLYSTICK_BREAKER_FAILURES: 5,
+      TALLYSTICK_BREAKER_WINDOW_MS: 60_000,
+      TALLYSTICK_BREAKER_RESET_MS: 120_000,
+      TALLYSTICK_BREAKER_MAX_RESET_MS: 900_000,
     })
   })
 
   it('is refused with the names of what is wrong and never a value', () => {
-    const extra = z.object({ TALLYSTICK_HTTP_PORT: z.coerce.number().int(), OWN: z.string().refine((v) => v === 'x', { error: ({ input }) => `no good: ${String(input)}` }) })
+    const extra = z.object({
+      TALLYSTICK_HTTP_PORT: z.coerce.number().int(),
+      OWN: z.string().refine((v) => v === 'x', { error: ({ input }) => `no good: ${String(input)}` }),
+    })
     const message = (() => {
       try {
-        parseEnv(extra, { ...variables, TALLYSTICK_FLEET: 'Secret Value', TALLYSTICK_OPS_PORT: 'hunter2', TALLYSTICK_NATS_URL: '', OWN: 'swordfish' })
+        parseEnv(extra, {
+          ...variables,
+          TALLYSTICK_FLEET: 'Secret Value',
+          TALLYSTICK_OPS_PORT: 'hunter2',
+          TALLYSTICK_NATS_URL: '',
+          OWN: 'swordfish',
+        })
         return ''
       } catch (error) {
         return (error as Error).message
       }
     })()
-    for (const name of ['TALLYSTICK_FLEET', 'TALLYSTICK_OPS_PORT', 'TALLYSTICK_NATS_URL: is missing', 'TALLYSTICK_HTTP_PORT: is missing', 'OWN: is not acceptable']) expect(message).toContain(name)
+    for (const name of [
+      'TALLYSTICK_FLEET',
+      'TALLYSTICK_OPS_PORT',
+      'TALLYSTICK_NATS_URL: is missing',
+      'TALLYSTICK_HTTP_PORT: is missing',
+      'OWN: is not acceptable',
+    ])
+      expect(message).toContain(name)
     for (const value of ['Secret Value', 'hunter2', 'swordfish']) expect(message).not.toContain(value)
   })
 
   it('takes an empty text for absent', () => {
-    expect(parseEnv(z.object({}), { ...variables, TALLYSTICK_HOST: '', TALLYSTICK_CLOCK_FILE: '' })).toMatchObject({ TALLYSTICK_HOST: '127.0.0.1' })
+    expect(parseEnv(z.object({}), { ...variables, TALLYSTICK_HOST: '', TALLYSTICK_CLOCK_FILE: '' })).toMatchObject({
+      TALLYSTICK_HOST: '127.0.0.1',
+    })
   })
 })
 
@@ -69,7 +97,8 @@ describe('a secret', () => {
     expect(() => readSecretFile(directory, 'absent')).toThrow(/ENOENT/)
     expect(() => readSecretFile(directory, 'folder')).toThrow(/not a regular file/)
     expect(() => readSecretFile(directory, 'large')).toThrow(/more than/)
-    for (const name of ['../etc/passwd', '/etc/passwd', 'a/b', '', '.', '..', 'a..b/c', 'a\0b']) expect(() => readSecretFile(directory, name)).toThrow('not the name of a secret')
+    for (const name of ['../etc/passwd', '/etc/passwd', 'a/b', '', '.', '..', 'a..b/c', 'a\0b'])
+      expect(() => readSecretFile(directory, name)).toThrow('not the name of a secret')
   })
 
   it('may be a link, as Kubernetes mounts them, and the mode of what it points to counts', () => {
@@ -87,7 +116,12 @@ describe('the clock', () => {
     const clock = clockFromEnv({ TALLYSTICK_CLOCK_FILE: file })
     const off = () => clock.now() - Date.now()
     expect(Math.abs(off())).toBeLessThan(1_000)
-    for (const [text, shift] of [['86400000', 86_400_000], ['-3600000\n', -3_600_000], ['+5000', 5_000], ['', 0]] as const) {
+    for (const [text, shift] of [
+      ['86400000', 86_400_000],
+      ['-3600000\n', -3_600_000],
+      ['+5000', 5_000],
+      ['', 0],
+    ] as const) {
       writeFileSync(file, text)
       expect(Math.abs(off() - shift)).toBeLessThan(1_000)
     }
@@ -102,7 +136,9 @@ describe('readiness', () => {
   it('names the checks that fail, and all of them once stopping', async () => {
     const readiness = new Readiness()
     let up = false
-    readiness.add('database', async () => { if (!up) throw new Error('down') })
+    readiness.add('database', async () => {
+      if (!up) throw new Error('down')
+    })
     readiness.add('nats', () => undefined)
     expect(await readiness.failing()).toEqual(['database'])
     up = true

@@ -88,7 +88,12 @@ export async function startService<Shape extends z.ZodRawShape>(
   options: { variables: Readonly<Record<string, string | undefined>>; onFatal(error: unknown): void; destination?: DestinationStream },
 ): Promise<RunningService> {
   const env = parseEnv(definition.env, options.variables)
-  const log = createLogger({ service: definition.name, fleet: env.TALLYSTICK_FLEET, level: env.LOG_LEVEL, ...(options.destination ? { destination: options.destination } : {}) })
+  const log = createLogger({
+    service: definition.name,
+    fleet: env.TALLYSTICK_FLEET,
+    level: env.LOG_LEVEL,
+    ...(options.destination ? { destination: options.destination } : {}),
+  })
   if (clockIsShifted(env)) log.warn('the clock follows TALLYSTICK_CLOCK_FILE')
   const metrics = new Registry()
   collectDefaultMetrics({ register: metrics })
@@ -104,7 +109,14 @@ export async function startService<Shape extends z.ZodRawShape>(
     log.info({ port: ops.port }, 'operations endpoint listens')
 
     readSecretFile(env.TALLYSTICK_SECRETS_DIR, SEED_FILE).fill(0)
-    const bus = connectBus({ url: env.TALLYSTICK_NATS_URL, seedFile: join(env.TALLYSTICK_SECRETS_DIR, SEED_FILE), service: definition.name, name: `${env.TALLYSTICK_FLEET}/${definition.name}`, log, metrics })
+    const bus = connectBus({
+      url: env.TALLYSTICK_NATS_URL,
+      seedFile: join(env.TALLYSTICK_SECRETS_DIR, SEED_FILE),
+      service: definition.name,
+      name: `${env.TALLYSTICK_FLEET}/${definition.name}`,
+      log,
+      metrics,
+    })
     undo.push(() => bus.close())
     const rpc = new ServiceClient({ bus, service: definition.name, metrics, breaker: breakerNumbers(env) })
     undo.push(() => rpc.close())
@@ -115,7 +127,13 @@ export async function startService<Shape extends z.ZodRawShape>(
 
     const becameReady = Promise.withResolvers<void>()
     const host: Host<z.output<z.ZodObject<Shape>>> = {
-      name: definition.name, env, log, metrics, clock: clockFromEnv(env), rpc, bus,
+      name: definition.name,
+      env,
+      log,
+      metrics,
+      clock: clockFromEnv(env),
+      rpc,
+      bus,
       secret: (name) => readSecretFile(env.TALLYSTICK_SECRETS_DIR, name),
       readiness: (name, check) => readiness.add(name, check),
       fatal: options.onFatal,

@@ -5,7 +5,12 @@ import { createLogger, LOG_FIELDS, scrub } from './logger.js'
 
 function capture() {
   const lines: string[] = []
-  const log = createLogger({ service: 'session-svc', fleet: 'acme', level: 'trace', destination: { write: (line: string) => void lines.push(line) } })
+  const log = createLogger({
+    service: 'session-svc',
+    fleet: 'acme',
+    level: 'trace',
+    destination: { write: (line: string) => void lines.push(line) },
+  })
   return { log, lines, last: () => JSON.parse(lines.at(-1)!) as Record<string, unknown> }
 }
 
@@ -27,9 +32,22 @@ function forms(key: Buffer): Record<string, string> {
 const keys = Array.from({ length: 40 }, () => randomBytes(32))
 
 function traces(key: Buffer, text: string): string[] {
-  const needles = { hex: key.toString('hex').slice(0, 24), base64: key.toString('base64').slice(0, 20), base64url: key.toString('base64url').slice(0, 20), list: [...key].slice(0, 10).join(','), spaced: [...key].slice(0, 10).map((b) => b.toString(16).padStart(2, '0')).join(' '), indexed: `"3":${key[3]},"4":${key[4]},"5":${key[5]}`, wide: [...key].slice(0, 6).join(', ') }
+  const needles = {
+    hex: key.toString('hex').slice(0, 24),
+    base64: key.toString('base64').slice(0, 20),
+    base64url: key.toString('base64url').slice(0, 20),
+    list: [...key].slice(0, 10).join(','),
+    spaced: [...key]
+      .slice(0, 10)
+      .map((b) => b.toString(16).padStart(2, '0'))
+      .join(' '),
+    indexed: `"3":${key[3]},"4":${key[4]},"5":${key[5]}`,
+    wide: [...key].slice(0, 6).join(', '),
+  }
   const plainText = text.toLowerCase()
-  return Object.entries(needles).filter(([, needle]) => text.includes(needle) || plainText.includes(needle.toLowerCase())).map(([name]) => name)
+  return Object.entries(needles)
+    .filter(([, needle]) => text.includes(needle) || plainText.includes(needle.toLowerCase()))
+    .map(([name]) => name)
 }
 
 describe('a planted key', () => {
@@ -56,7 +74,15 @@ describe('a planted key', () => {
   it('never appears when the bytes themselves are logged', () => {
     for (const key of keys) {
       const { log, lines } = capture()
-      const shapes: unknown[] = [key, new Uint8Array(key), key.buffer, [...key], { bytes: key }, new Map([['k', key]]), BigInt(`0x${key.toString('hex')}`)]
+      const shapes: unknown[] = [
+        key,
+        new Uint8Array(key),
+        key.buffer,
+        [...key],
+        { bytes: key },
+        new Map([['k', key]]),
+        BigInt(`0x${key.toString('hex')}`),
+      ]
       for (const shape of shapes) {
         log.info({ what: shape, subject: shape, envelopeDigest: shape === key ? undefined : 'x' } as object, 'x')
         log.info('with arguments %s', shape as string)
@@ -68,7 +94,8 @@ describe('a planted key', () => {
   })
 
   it('of 64 bytes never appears either', () => {
-    for (const key of [randomBytes(64), randomBytes(64)]) for (const text of Object.values(forms(key))) expect(traces(key, scrub(`x ${text} y`))).toEqual([])
+    for (const key of [randomBytes(64), randomBytes(64)])
+      for (const text of Object.values(forms(key))) expect(traces(key, scrub(`x ${text} y`))).toEqual([])
   })
 
   it('never appears as an nkey seed', () => {
@@ -80,7 +107,9 @@ describe('a planted key', () => {
 describe('fields', () => {
   it('outside the allow-list are dropped, in child loggers too', () => {
     const { log, last } = capture()
-    log.child({ correlationId: 'c-1', password: 'p', amount: '100.00' }).info({ subject: 's', invoiceNumber: 'INV-1', body: { a: 1 } }, 'text')
+    log
+      .child({ correlationId: 'c-1', password: 'p', amount: '100.00' })
+      .info({ subject: 's', invoiceNumber: 'INV-1', body: { a: 1 } }, 'text')
     expect(Object.keys(last()).sort()).toEqual(['correlationId', 'fleet', 'level', 'msg', 'service', 'subject', 'time'].sort())
     const { log: other, last: otherLast } = capture()
     other.setBindings({ password: 'p', subject: 's' })
@@ -93,8 +122,19 @@ describe('fields', () => {
     const fleetId = `tsf1${'abcdefgh234567'.repeat(4).slice(0, 52)}`
     const peer = '12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5'
     const traceId = '0af7651916cd43dd8448eb211c80319c'
-    log.info({ fleetId, peer, messageId: '01890a5d-ac96-774b-bcce-b302099a8057', traceId, envelopeDigest: 'ab'.repeat(32), count: 3, status: 200 }, `dialling /ip4/127.0.0.1/tcp/4001/p2p/${peer}`)
-    expect(last()).toMatchObject({ fleetId, peer, traceId, messageId: '01890a5d-ac96-774b-bcce-b302099a8057', envelopeDigest: 'ab'.repeat(8), count: 3, status: 200 })
+    log.info(
+      { fleetId, peer, messageId: '01890a5d-ac96-774b-bcce-b302099a8057', traceId, envelopeDigest: 'ab'.repeat(32), count: 3, status: 200 },
+      `dialling /ip4/127.0.0.1/tcp/4001/p2p/${peer}`,
+    )
+    expect(last()).toMatchObject({
+      fleetId,
+      peer,
+      traceId,
+      messageId: '01890a5d-ac96-774b-bcce-b302099a8057',
+      envelopeDigest: 'ab'.repeat(8),
+      count: 3,
+      status: 200,
+    })
     expect(last().msg).toContain(peer)
     log.info({ envelopeDigest: new Uint8Array(32).fill(0xab) }, 'x')
     expect(last().envelopeDigest).toBe('ab'.repeat(8))
@@ -108,7 +148,21 @@ describe('fields', () => {
   })
 
   it('of the allow-list have names only, no values that could hold content', () => {
-    for (const forbidden of ['body', 'payload', 'plaintext', 'key', 'secret', 'token', 'amount', 'name', 'email', 'iban', 'value', 'headers']) expect(LOG_FIELDS).not.toContain(forbidden)
+    for (const forbidden of [
+      'body',
+      'payload',
+      'plaintext',
+      'key',
+      'secret',
+      'token',
+      'amount',
+      'name',
+      'email',
+      'iban',
+      'value',
+      'headers',
+    ])
+      expect(LOG_FIELDS).not.toContain(forbidden)
   })
 })
 
@@ -134,13 +188,39 @@ describe('a line', () => {
   it('of an error has name, message, causes, stack and code', () => {
     const { log, last } = capture()
     log.error({ err: Object.assign(new TypeError('outer', { cause: new Error('inner') }), { code: 'ECONNREFUSED' }) }, 'failed')
-    expect(last()).toMatchObject({ level: 'error', msg: 'failed', errorName: 'TypeError', errorMessage: 'outer ← inner', code: 'ECONNREFUSED' })
+    expect(last()).toMatchObject({
+      level: 'error',
+      msg: 'failed',
+      errorName: 'TypeError',
+      errorMessage: 'outer ← inner',
+      code: 'ECONNREFUSED',
+    })
     expect(last().stack).toContain('logger.spec')
   })
 })
 
 it('scrubbing a hostile megabyte takes no time to speak of', () => {
-  for (const unit of ['a', '1', ' ', '\\', '"', '1 ', '1,', '"1":1,', '1:', '00 ', '00:', '<Buffer ', '<', 'A=', '=', 'tsf1', '12D3KooW', 'SU', '\n']) {
+  for (const unit of [
+    'a',
+    '1',
+    ' ',
+    '\\',
+    '"',
+    '1 ',
+    '1,',
+    '"1":1,',
+    '1:',
+    '00 ',
+    '00:',
+    '<Buffer ',
+    '<',
+    'A=',
+    '=',
+    'tsf1',
+    '12D3KooW',
+    'SU',
+    '\n',
+  ]) {
     const text = unit.repeat(Math.ceil(1_000_000 / unit.length))
     const startedAt = performance.now()
     scrub(text)

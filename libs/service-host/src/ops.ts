@@ -41,11 +41,16 @@ class OpsController {
     const names = this.readiness.names
     const checks: Record<string, string> = Object.fromEntries(names.map((name) => [name, 'down']))
     await this.health
-      .check(names.map((name) => async () => {
-        const result = await this.indicators.check(name).attempt(() => this.readiness.run(name)).cacheFor(CACHE_MS)
-        checks[name] = Object.values(result)[0]?.status ?? 'down'
-        return result
-      }))
+      .check(
+        names.map((name) => async () => {
+          const result = await this.indicators
+            .check(name)
+            .attempt(() => this.readiness.run(name))
+            .cacheFor(CACHE_MS)
+          checks[name] = Object.values(result)[0]?.status ?? 'down'
+          return result
+        }),
+      )
       .catch(() => undefined) // Terminus throws when one is down; `checks` says which.
     const ok = Object.values(checks).every((state) => state === 'up')
     reply.status(ok ? 200 : 503)
@@ -64,12 +69,21 @@ export interface OpsServer {
   close(): Promise<void>
 }
 
-export async function startOps(options: { host: string; port: number; readiness: Readiness; metrics: Registry; logger: LoggerService }): Promise<OpsServer> {
+export async function startOps(options: {
+  host: string
+  port: number
+  readiness: Readiness
+  metrics: Registry
+  logger: LoggerService
+}): Promise<OpsServer> {
   class OpsModule {}
   Module({
     imports: [TerminusModule.forRoot({ logger: false })],
     controllers: [OpsController],
-    providers: [{ provide: Readiness, useValue: options.readiness }, { provide: REGISTRY, useValue: options.metrics }],
+    providers: [
+      { provide: Readiness, useValue: options.readiness },
+      { provide: REGISTRY, useValue: options.metrics },
+    ],
   })(OpsModule)
   const adapter = new FastifyAdapter({ bodyLimit: BODY_LIMIT_BYTES, forceCloseConnections: true })
   const app = await NestFactory.create<NestFastifyApplication>(OpsModule, adapter, { logger: options.logger, abortOnError: false })

@@ -28,7 +28,10 @@ await runService({
     const provoke = {
       serve: () => undefined,
       reject: () => void Promise.reject(new Error('nobody handles this')),
-      throw: () => setImmediate(() => { throw new Error('thrown in a callback') }),
+      throw: () =>
+        setImmediate(() => {
+          throw new Error('thrown in a callback')
+        }),
       fatal: () => host.fatal(new Error('the log would fork')),
     }[host.env.MODE]
     host.onReady(provoke)

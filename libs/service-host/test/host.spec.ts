@@ -29,7 +29,15 @@ afterAll(async () => {
 
 function run(mode: string, variables: Record<string, string> = {}) {
   const child = spawn(process.execPath, [fileURLToPath(new URL('fixture-service.mjs', import.meta.url))], {
-    env: { PATH: process.env.PATH, TALLYSTICK_FLEET: 'acme', TALLYSTICK_NATS_URL: nats.url, TALLYSTICK_SECRETS_DIR: directory, TALLYSTICK_OPS_PORT: '0', MODE: mode, ...variables },
+    env: {
+      PATH: process.env.PATH,
+      TALLYSTICK_FLEET: 'acme',
+      TALLYSTICK_NATS_URL: nats.url,
+      TALLYSTICK_SECRETS_DIR: directory,
+      TALLYSTICK_OPS_PORT: '0',
+      MODE: mode,
+      ...variables,
+    },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   children.push(child)
@@ -43,12 +51,19 @@ function run(mode: string, variables: Record<string, string> = {}) {
   }
   const ended = new Promise<number | NodeJS.Signals | null>((resolve) => child.once('close', (code, signal) => resolve(code ?? signal)))
   return {
-    child, lines, ended,
+    child,
+    lines,
+    ended,
     async line(text: string): Promise<string> {
       for (;;) {
         const found = lines.find((line) => line.includes(text))
         if (found !== undefined) return found
-        await Promise.race([new Promise<void>((resolve) => waiting.add(resolve)), ended.then(() => { if (!lines.some((line) => line.includes(text))) throw new Error(`ended without "${text}":\n${lines.join('\n')}`) })])
+        await Promise.race([
+          new Promise<void>((resolve) => waiting.add(resolve)),
+          ended.then(() => {
+            if (!lines.some((line) => line.includes(text))) throw new Error(`ended without "${text}":\n${lines.join('\n')}`)
+          }),
+        ])
       }
     },
   }
@@ -66,7 +81,10 @@ it('SIGTERM lets the request in flight answer, runs the own stop, and exits with
   service.child.kill('SIGUSR2')
   expect(await call).toEqual({ ok: true, publicKey: new Uint8Array(32).fill(9) })
   expect(await service.ended).toBe(0)
-  expect(service.lines.slice(-2).map((line) => (line.startsWith('{') ? (JSON.parse(line) as { msg: string }).msg : line))).toEqual(['own stop', 'stopped'])
+  expect(service.lines.slice(-2).map((line) => (line.startsWith('{') ? (JSON.parse(line) as { msg: string }).msg : line))).toEqual([
+    'own stop',
+    'stopped',
+  ])
   await caller.close()
 })
 
@@ -85,14 +103,21 @@ it('a second signal ends it at once', async () => {
   await caller.close()
 })
 
-it.each([['reject', 'unhandled rejection', 'nobody handles this'], ['throw', 'uncaught exception', 'thrown in a callback'], ['fatal', 'fatal', 'the log would fork'], ['fail', 'the service cannot start', 'cannot start']])(
-  'mode %s is logged once as "%s" and ends the process with 1', async (mode, message, text) => {
-    const service = run(mode)
-    expect(await service.ended).toBe(1)
-    const fatal = service.lines.filter((line) => line.startsWith('{')).map((line) => JSON.parse(line) as Record<string, unknown>).filter((line) => line.level === 'fatal')
-    expect(fatal).toHaveLength(1)
-    expect(fatal[0]).toMatchObject({ msg: message, errorMessage: text, exitCode: 1, service: 'audit-svc' })
-  })
+it.each([
+  ['reject', 'unhandled rejection', 'nobody handles this'],
+  ['throw', 'uncaught exception', 'thrown in a callback'],
+  ['fatal', 'fatal', 'the log would fork'],
+  ['fail', 'the service cannot start', 'cannot start'],
+])('mode %s is logged once as "%s" and ends the process with 1', async (mode, message, text) => {
+  const service = run(mode)
+  expect(await service.ended).toBe(1)
+  const fatal = service.lines
+    .filter((line) => line.startsWith('{'))
+    .map((line) => JSON.parse(line) as Record<string, unknown>)
+    .filter((line) => line.level === 'fatal')
+  expect(fatal).toHaveLength(1)
+  expect(fatal[0]).toMatchObject({ msg: message, errorMessage: text, exitCode: 1, service: 'audit-svc' })
+})
 
 it('an environment that is not complete ends it with 1 and names the variables, not the values', async () => {
   const service = run('swordfish', { TALLYSTICK_OPS_PORT: 'hunter2' })

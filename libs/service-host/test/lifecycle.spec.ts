@@ -40,8 +40,17 @@ async function start(body: (host: Host) => Promise<StartedService>, variables: R
   const service = await startService(
     { name: 'audit-svc', env: z.object({}), start: body },
     {
-      variables: { TALLYSTICK_FLEET: 'acme', TALLYSTICK_NATS_URL: nats.url, TALLYSTICK_SECRETS_DIR: directory, TALLYSTICK_OPS_PORT: '0', LOG_LEVEL: 'trace', ...variables },
-      onFatal: (error) => { throw error },
+      variables: {
+        TALLYSTICK_FLEET: 'acme',
+        TALLYSTICK_NATS_URL: nats.url,
+        TALLYSTICK_SECRETS_DIR: directory,
+        TALLYSTICK_OPS_PORT: '0',
+        LOG_LEVEL: 'trace',
+        ...variables,
+      },
+      onFatal: (error) => {
+        throw error
+      },
       destination: { write: (line: string) => void lines.push(line) },
     },
   )
@@ -74,7 +83,18 @@ it('answers the bus, serves its HTTP routes from the same module, and reports it
   let host: Host | undefined
   const service = await start(async (h) => {
     host = h
-    return { module: withRoute(), http: { port: 0, configure: (app) => { app.getHttpAdapter().getInstance().addHook('onRequest', async (_, reply) => void reply.header('x-configured', 'yes')) } } }
+    return {
+      module: withRoute(),
+      http: {
+        port: 0,
+        configure: (app) => {
+          app
+            .getHttpAdapter()
+            .getInstance()
+            .addHook('onRequest', async (_, reply) => void reply.header('x-configured', 'yes'))
+        },
+      },
+    }
   })
   await service.ready
   expect(await get(service.httpPort!, '/v1/hello')).toMatchObject({ status: 200, text: '{"hello":"world"}' })
@@ -96,15 +116,22 @@ it('is alive and not ready while NATS or the database is away, and becomes ready
   let database = false
   let becameReady = 0
   const service = await start(async (host) => {
-    host.readiness('database', async () => { if (!database) throw new Error('password=hunter2') })
+    host.readiness('database', async () => {
+      if (!database) throw new Error('password=hunter2')
+    })
     host.onReady(() => becameReady++)
     return { module: IdentityModule }
   })
   expect((await get(service.opsPort, '/health/live')).status).toBe(200)
-  expect(await get(service.opsPort, '/health/ready')).toMatchObject({ status: 503, text: '{"status":"error","checks":{"nats":"down","database":"down"}}' })
+  expect(await get(service.opsPort, '/health/ready')).toMatchObject({
+    status: 503,
+    text: '{"status":"error","checks":{"nats":"down","database":"down"}}',
+  })
   expect(lines.some((line) => line.includes('"msg":"ready"'))).toBe(false)
   await nats.restart()
-  await expect.poll(async () => (await get(service.opsPort, '/health/ready')).text, { timeout: 5_000 }).toBe('{"status":"error","checks":{"nats":"up","database":"down"}}')
+  await expect
+    .poll(async () => (await get(service.opsPort, '/health/ready')).text, { timeout: 5_000 })
+    .toBe('{"status":"error","checks":{"nats":"up","database":"down"}}')
   database = true
   await service.ready
   await expect.poll(async () => (await get(service.opsPort, '/health/ready')).status, { timeout: 5_000 }).toBe(200)
@@ -132,8 +159,17 @@ it('stops in order: not ready, requests in flight, the own stop with the bus sti
 })
 
 it('a start that fails leaves nothing behind and keeps its error', async () => {
-  await expect(start(async () => { throw new Error('no such migration') })).rejects.toThrow('no such migration')
-  await expect(start(async (host) => { host.secret('absent'); return { module: IdentityModule } })).rejects.toThrow('secret absent')
+  await expect(
+    start(async () => {
+      throw new Error('no such migration')
+    }),
+  ).rejects.toThrow('no such migration')
+  await expect(
+    start(async (host) => {
+      host.secret('absent')
+      return { module: IdentityModule }
+    }),
+  ).rejects.toThrow('secret absent')
   const foreign = moduleOf([answer(relayIdentity)(async () => ({ ok: true, peerId: 'x', multiaddrs: [] }))])
   await expect(start(async () => ({ module: foreign }))).rejects.toThrow('belongs to relay-svc')
 })
@@ -145,14 +181,25 @@ it('a seed readable by others is refused before anything connects', async () => 
 })
 
 it('a planted key shows in no log line, metric, health answer or fault, wherever a service puts it by mistake', async () => {
-  const forms = (key: Buffer) => [key.toString('hex'), key.toString('hex').toUpperCase(), key.toString('base64'), key.toString('base64url'), JSON.stringify([...key]), `<Buffer ${[...key].map((b) => b.toString(16).padStart(2, '0')).join(' ')}>`]
-  const leaky = moduleOf([answer(auditIdentity)(async () => {
-    throw Object.assign(new Error(`bad seed ${forms(canary).join(' ')}`), { seed: canary })
-  })])
+  const forms = (key: Buffer) => [
+    key.toString('hex'),
+    key.toString('hex').toUpperCase(),
+    key.toString('base64'),
+    key.toString('base64url'),
+    JSON.stringify([...key]),
+    `<Buffer ${[...key].map((b) => b.toString(16).padStart(2, '0')).join(' ')}>`,
+  ]
+  const leaky = moduleOf([
+    answer(auditIdentity)(async () => {
+      throw Object.assign(new Error(`bad seed ${forms(canary).join(' ')}`), { seed: canary })
+    }),
+  ])
   const bodies: string[] = []
   const service = await start(async (host) => {
     const seed = host.secret('log.seed')
-    host.readiness('leaky', () => { throw new Error(forms(seed).join('\r\n')) })
+    host.readiness('leaky', () => {
+      throw new Error(forms(seed).join('\r\n'))
+    })
     for (const form of forms(seed)) {
       host.log.info({ seed, what: form, subject: form }, form)
       host.log.error({ err: new Error(form) }, `${form}\r\n{"msg":"forged"}`)
@@ -162,16 +209,22 @@ it('a planted key shows in no log line, metric, health answer or fault, wherever
   })
   const caller = startTestService(nats, 'invoice-svc')
   await caller.bus.whenConnected()
-  await expect.poll(async () => {
-    const fault = await caller.rpc.call(auditIdentity, {}).catch((error: unknown) => error as Error & { code?: string })
-    bodies.push(String(fault), JSON.stringify(fault), (fault as Error).stack ?? '')
-    return (fault as { code?: string }).code
-  }).toBe('Internal')
+  await expect
+    .poll(async () => {
+      const fault = await caller.rpc.call(auditIdentity, {}).catch((error: unknown) => error as Error & { code?: string })
+      bodies.push(String(fault), JSON.stringify(fault), (fault as Error).stack ?? '')
+      return (fault as { code?: string }).code
+    })
+    .toBe('Internal')
   bodies.push((await get(service.opsPort, '/health/ready')).text, (await get(service.opsPort, '/metrics')).text, ...lines)
   await caller.close()
 
   const everything = bodies.join('\n')
-  const fragments = [...forms(canary).map((form) => form.slice(0, 40)), canary.toString('base64url').slice(0, 16), [...canary].slice(0, 8).join(',')]
+  const fragments = [
+    ...forms(canary).map((form) => form.slice(0, 40)),
+    canary.toString('base64url').slice(0, 16),
+    [...canary].slice(0, 8).join(','),
+  ]
   for (const fragment of fragments) expect(everything.includes(fragment), 'a form of the key').toBe(false)
   expect(lines.every((line) => line.startsWith('{') && line.endsWith('}\n') && line.indexOf('\n') === line.length - 1)).toBe(true)
   expect(lines.filter((line) => line.includes('a request ended in a fault'))).not.toHaveLength(0)

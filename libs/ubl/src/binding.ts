@@ -58,7 +58,8 @@ export function readValue(source: XmlElement, kind: ValueKind, context: Context)
     case 'code':
       return collapse(source.text)
     case 'date':
-      if (trimmed !== '' && !isCalendarDate(trimmed)) context.bad.push({ rule: 'UBL-VALUE', path: source.path, message: 'a date as YYYY-MM-DD is expected' })
+      if (trimmed !== '' && !isCalendarDate(trimmed))
+        context.bad.push({ rule: 'UBL-VALUE', path: source.path, message: 'a date as YYYY-MM-DD is expected' })
       return trimmed === '' ? undefined : trimmed
     case 'base64': {
       const content = source.text.replace(/\s+/g, '')
@@ -205,7 +206,12 @@ export function within<T>(name: string, bindings: readonly Binding<T>[], when?: 
     },
     write(from, context) {
       if (!bindings.some((binding) => binding.constant === undefined && binding.write(from, context).length > 0)) return []
-      return [element(name, bindings.flatMap((binding) => binding.write(from, context)))]
+      return [
+        element(
+          name,
+          bindings.flatMap((binding) => binding.write(from, context)),
+        ),
+      ]
     },
   }
 }
@@ -213,12 +219,19 @@ export function within<T>(name: string, bindings: readonly Binding<T>[], when?: 
 function wrapped<T>(wrappers: readonly string[], binding: Binding<T>): Binding<T> {
   return wrappers.reduceRight<Binding<T>>((inner, name) => {
     const outer = within<T>(name, [inner])
-    return binding.constant === undefined ? outer : { ...outer, constant: true, write: (from, context) => [element(name, inner.write(from, context))] }
+    return binding.constant === undefined
+      ? outer
+      : { ...outer, constant: true, write: (from, context) => [element(name, inner.write(from, context))] }
   }, binding)
 }
 
 /** One element, one group of the model. An empty element is an empty group: some rules ask for its presence. */
-export function group<T, K extends GroupField<T>>(name: string, field: K, bindings: readonly Binding<NonNullable<T[K]>>[], when?: When): Binding<T> {
+export function group<T, K extends GroupField<T>>(
+  name: string,
+  field: K,
+  bindings: readonly Binding<NonNullable<T[K]>>[],
+  when?: When,
+): Binding<T> {
   return {
     read(parent, into, context) {
       const found = candidates(parent, name, context, when)[0]
@@ -232,7 +245,12 @@ export function group<T, K extends GroupField<T>>(name: string, field: K, bindin
 }
 
 /** Elements of one name, a list of groups. */
-export function list<T, K extends ListField<T>>(name: string, field: K, bindings: readonly Binding<ItemOf<T[K]>>[], when?: When): Binding<T> {
+export function list<T, K extends ListField<T>>(
+  name: string,
+  field: K,
+  bindings: readonly Binding<ItemOf<T[K]>>[],
+  when?: When,
+): Binding<T> {
   return {
     read(parent, into, context) {
       const found = candidates(parent, name, context, when)
@@ -267,7 +285,10 @@ export function readAll<T>(source: XmlElement, bindings: readonly Binding<T>[], 
 }
 
 export function writeAll<T>(name: string, value: Partial<T>, bindings: readonly Binding<T>[], context: Context): OutElement {
-  return element(name, bindings.flatMap((binding) => binding.write(value, context)))
+  return element(
+    name,
+    bindings.flatMap((binding) => binding.write(value, context)),
+  )
 }
 
 function split(path: string): [string, string[]] {

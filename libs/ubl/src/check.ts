@@ -16,7 +16,12 @@ export function roundtripUbl(xml: Uint8Array | string): string {
   const lost = unmapped.filter((part) => part.lost === 'term')
   if (lost.length > 0) {
     const names = lost.slice(0, MAX_NAMED).map((part) => part.path)
-    throw new UblError('InvalidRequest', 'UBL-LOSS', `cannot be kept: ${names.join(', ')}${lost.length > MAX_NAMED ? ', …' : ''}`, lost[0]?.path)
+    throw new UblError(
+      'InvalidRequest',
+      'UBL-LOSS',
+      `cannot be kept: ${names.join(', ')}${lost.length > MAX_NAMED ? ', …' : ''}`,
+      lost[0]?.path,
+    )
   }
   return toUbl(document)
 }

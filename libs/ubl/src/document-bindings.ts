@@ -1,7 +1,16 @@
 /** Invoice and CreditNote: the document's own terms, in the order of UBL 2.1. @see docs/spec/ubl.md §1 */
 import type {
-  Attachment, BillingDocument, CreditTransfer, DirectDebit, Note, PaymentCard, PaymentInstruction, PrecedingInvoice,
-  SupportingDocument, Totals, VatBreakdown,
+  Attachment,
+  BillingDocument,
+  CreditTransfer,
+  DirectDebit,
+  Note,
+  PaymentCard,
+  PaymentInstruction,
+  PrecedingInvoice,
+  SupportingDocument,
+  Totals,
+  VatBreakdown,
 } from '@tallystick/invoice-domain/model'
 import { constant, group, identifier, leaf, list, readAll, within, writeAll, type Binding, type When } from './binding.js'
 import { creditNoteLines, documentAllowanceCharge, invoiceLines, isAllowance, isCharge, OBJECT_REFERENCE, period } from './line-bindings.js'
@@ -15,7 +24,10 @@ const notes: Binding<BillingDocument> = {
     const found = root.children.filter((candidate) => candidate.name === 'cbc:Note')
     if (found.length > 0) into.notes = found.map(readNote)
   },
-  write: (document) => (document.notes ?? []).map((note) => element('cbc:Note', `${note.subjectCode === undefined ? '' : `#${note.subjectCode}#`}${note.text ?? ''}`)),
+  write: (document) =>
+    (document.notes ?? []).map((note) =>
+      element('cbc:Note', `${note.subjectCode === undefined ? '' : `#${note.subjectCode}#`}${note.text ?? ''}`),
+    ),
 }
 
 function readNote(source: XmlElement): Note {
@@ -57,7 +69,10 @@ const orderReference: Binding<BillingDocument> = {
     return order.write(known === undefined ? document : { ...document, purchaseOrderReference: known }, context)
   },
 }
-const order: Binding<BillingDocument> = within('cac:OrderReference', [leaf('cbc:ID', 'purchaseOrderReference'), leaf('cbc:SalesOrderID', 'salesOrderReference')])
+const order: Binding<BillingDocument> = within('cac:OrderReference', [
+  leaf('cbc:ID', 'purchaseOrderReference'),
+  leaf('cbc:SalesOrderID', 'salesOrderReference'),
+])
 
 /** A credit note has no ProjectReference in UBL; BT-11 is a document reference of this type there. */
 const PROJECT_REFERENCE = '50'
@@ -74,8 +89,7 @@ const supportingDocument: readonly Binding<SupportingDocument>[] = [
       read(attachment, into, context) {
         if (child(attachment, 'cbc:EmbeddedDocumentBinaryObject') !== undefined) into.attachment = readAll(attachment, embedded, context)
       },
-      write: (document, context) =>
-        document.attachment === undefined ? [] : attachmentElements(document.attachment, context),
+      write: (document, context) => (document.attachment === undefined ? [] : attachmentElements(document.attachment, context)),
     },
     leaf('cac:ExternalReference/cbc:URI', 'location'),
   ]),
@@ -89,9 +103,22 @@ function attachmentElements(attachment: Attachment, context: Parameters<Binding<
   return written.length > 0 ? written : [element('cbc:EmbeddedDocumentBinaryObject', '')]
 }
 
-const object = within<BillingDocument>('cac:AdditionalDocumentReference', [identifier('cbc:ID', 'invoicedObject'), constant('cbc:DocumentTypeCode', OBJECT_REFERENCE)], isObject)
-const project = within<BillingDocument>('cac:AdditionalDocumentReference', [leaf('cbc:ID', 'projectReference'), constant('cbc:DocumentTypeCode', PROJECT_REFERENCE)], isProject)
-const supporting: Binding<BillingDocument> = list('cac:AdditionalDocumentReference', 'supportingDocuments', supportingDocument, isSupporting)
+const object = within<BillingDocument>(
+  'cac:AdditionalDocumentReference',
+  [identifier('cbc:ID', 'invoicedObject'), constant('cbc:DocumentTypeCode', OBJECT_REFERENCE)],
+  isObject,
+)
+const project = within<BillingDocument>(
+  'cac:AdditionalDocumentReference',
+  [leaf('cbc:ID', 'projectReference'), constant('cbc:DocumentTypeCode', PROJECT_REFERENCE)],
+  isProject,
+)
+const supporting: Binding<BillingDocument> = list(
+  'cac:AdditionalDocumentReference',
+  'supportingDocuments',
+  supportingDocument,
+  isSupporting,
+)
 
 const creditTransfer: readonly Binding<CreditTransfer>[] = [
   identifier('cbc:ID', 'account'),
@@ -104,7 +131,9 @@ const card: readonly Binding<PaymentCard>[] = [
   leaf('cbc:HolderName', 'holder'),
 ]
 const directDebit: readonly Binding<DirectDebit>[] = [leaf('cbc:ID', 'mandate'), leaf('cac:PayerFinancialAccount/cbc:ID', 'debitedAccount')]
-const paymentBeforeDate: readonly Binding<PaymentInstruction>[] = [leaf('cbc:PaymentMeansCode', 'meansCode', { kind: 'code', attributes: { name: 'meansText' } })]
+const paymentBeforeDate: readonly Binding<PaymentInstruction>[] = [
+  leaf('cbc:PaymentMeansCode', 'meansCode', { kind: 'code', attributes: { name: 'meansText' } }),
+]
 const paymentAfterDate: readonly Binding<PaymentInstruction>[] = [
   leaf('cbc:PaymentID', 'remittance'),
   group('cac:CardAccount', 'card', card),
@@ -145,7 +174,12 @@ const creditNotePayment: Binding<BillingDocument> = {
 }
 
 /** The date may be repeated with each payment means; a second, different one cannot be kept. */
-function readDueDate(means: XmlElement, date: XmlElement, into: Partial<BillingDocument>, context: Parameters<Binding<BillingDocument>['read']>[2]): void {
+function readDueDate(
+  means: XmlElement,
+  date: XmlElement,
+  into: Partial<BillingDocument>,
+  context: Parameters<Binding<BillingDocument>['read']>[2],
+): void {
   date.known = true
   if (into.dueDate === undefined) dueDate.read(means, into, context)
   else if (date.text.trim() === into.dueDate) date.used = true
@@ -207,10 +241,7 @@ const mainTotal: Binding<BillingDocument> = {
   },
 }
 
-const taxTotals: readonly Binding<BillingDocument>[] = [
-  mainTotal,
-  within('cac:TaxTotal', [ofTotals(accountingVat)], isAccounting),
-]
+const taxTotals: readonly Binding<BillingDocument>[] = [mainTotal, within('cac:TaxTotal', [ofTotals(accountingVat)], isAccounting)]
 
 const monetaryTotal: readonly Binding<Totals>[] = [
   leaf('cbc:LineExtensionAmount', 'lineNet', { kind: 'amount' }),
@@ -237,13 +268,23 @@ const legalMonetaryTotal: Binding<BillingDocument> = {
 const monetary: Binding<BillingDocument> = group('cac:LegalMonetaryTotal', 'totals', monetaryTotal)
 
 const code = (name: string, field: 'typeCode' | 'currency' | 'vatCurrency'): Binding<BillingDocument> => leaf(name, field, { kind: 'code' })
-const date = (name: string, field: 'issueDate' | 'dueDate' | 'taxPointDate'): Binding<BillingDocument> => leaf(name, field, { kind: 'date' })
-const reference = (name: string, field: Parameters<typeof leaf<BillingDocument>>[1]): Binding<BillingDocument> => leaf(`${name}/cbc:ID`, field)
+const date = (name: string, field: 'issueDate' | 'dueDate' | 'taxPointDate'): Binding<BillingDocument> =>
+  leaf(name, field, { kind: 'date' })
+const reference = (name: string, field: Parameters<typeof leaf<BillingDocument>>[1]): Binding<BillingDocument> =>
+  leaf(`${name}/cbc:ID`, field)
 
-const profile: readonly Binding<BillingDocument>[] = [leaf('cbc:CustomizationID', 'specification'), leaf('cbc:ProfileID', 'businessProcess'), leaf('cbc:ID', 'number'), date('cbc:IssueDate', 'issueDate')]
+const profile: readonly Binding<BillingDocument>[] = [
+  leaf('cbc:CustomizationID', 'specification'),
+  leaf('cbc:ProfileID', 'businessProcess'),
+  leaf('cbc:ID', 'number'),
+  date('cbc:IssueDate', 'issueDate'),
+]
 const currencies = [code('cbc:DocumentCurrencyCode', 'currency'), code('cbc:TaxCurrencyCode', 'vatCurrency')]
 const precedingInvoices: Binding<BillingDocument> = list('cac:BillingReference', 'precedingInvoices', [
-  within<PrecedingInvoice>('cac:InvoiceDocumentReference', [leaf('cbc:ID', 'number'), leaf('cbc:IssueDate', 'issueDate', { kind: 'date' })]),
+  within<PrecedingInvoice>('cac:InvoiceDocumentReference', [
+    leaf('cbc:ID', 'number'),
+    leaf('cbc:IssueDate', 'issueDate', { kind: 'date' }),
+  ]),
 ])
 const orders = [
   leaf<BillingDocument>('cbc:AccountingCost', 'buyerAccountingReference'),

@@ -7,11 +7,13 @@
 import { malformed, type UblError } from './errors.js'
 import { MAX_ATTRIBUTE_LENGTH, MAX_ATTRIBUTES, MAX_DEPTH, MAX_ELEMENTS, MAX_NAME_LENGTH, MAX_UBL_BYTES } from './limits.js'
 
-const NAME_START = ':A-Z_a-z\\u00C0-\\u00D6\\u00D8-\\u00F6\\u00F8-\\u02FF\\u0370-\\u037D\\u037F-\\u1FFF\\u200C\\u200D\\u2070-\\u218F\\u2C00-\\u2FEF\\u3001-\\uD7FF\\uF900-\\uFDCF\\uFDF0-\\uFFFD'
+const NAME_START =
+  ':A-Z_a-z\\u00C0-\\u00D6\\u00D8-\\u00F6\\u00F8-\\u02FF\\u0370-\\u037D\\u037F-\\u1FFF\\u200C\\u200D\\u2070-\\u218F\\u2C00-\\u2FEF\\u3001-\\uD7FF\\uF900-\\uFDCF\\uFDF0-\\uFFFD'
 const NAME = new RegExp(`[${NAME_START}][${NAME_START}\\-.0-9\\u00B7\\u0300-\\u036F\\u203F\\u2040]*`, 'y')
 const ATTRIBUTE_END = /[ \t\r\n]*=[ \t\r\n]*(["'])/y
 const SPACE = /[ \t\r\n]*/y
-const DECLARATION = /^<\?xml[ \t\r\n]+version[ \t\r\n]*=[ \t\r\n]*(?:"1\.0"|'1\.0')(?:[ \t\r\n]+encoding[ \t\r\n]*=[ \t\r\n]*(?:"([A-Za-z0-9._-]+)"|'([A-Za-z0-9._-]+)'))?(?:[ \t\r\n]+standalone[ \t\r\n]*=[ \t\r\n]*(?:"(?:yes|no)"|'(?:yes|no)'))?[ \t\r\n]*\?>/
+const DECLARATION =
+  /^<\?xml[ \t\r\n]+version[ \t\r\n]*=[ \t\r\n]*(?:"1\.0"|'1\.0')(?:[ \t\r\n]+encoding[ \t\r\n]*=[ \t\r\n]*(?:"([A-Za-z0-9._-]+)"|'([A-Za-z0-9._-]+)'))?(?:[ \t\r\n]+standalone[ \t\r\n]*=[ \t\r\n]*(?:"(?:yes|no)"|'(?:yes|no)'))?[ \t\r\n]*\?>/
 // The characters that XML 1.0 forbids.
 const FORBIDDEN = /[\u0000-\u0008\u000B\u000C\u000E-\u001F\uFFFE\uFFFF]/
 /** Names with a meaning of their own in JavaScript objects; no UBL element or attribute has one. */
@@ -156,7 +158,8 @@ function attribute(xml: string, start: number, element: string, seen: Set<string
 function closeTag(xml: string, start: number, open: string[]): number {
   const name = nameAt(xml, start + 2)
   const expected = open.pop()
-  if (name !== expected) throw syntax(expected === undefined ? `</${name}> closes nothing` : `</${name}> where </${expected}> is due`, start)
+  if (name !== expected)
+    throw syntax(expected === undefined ? `</${name}> closes nothing` : `</${name}> where </${expected}> is due`, start)
   const at = skipSpace(xml, start + 2 + name.length)
   if (xml[at] !== '>') throw syntax(`malformed tag </${name}>`, start)
   return at + 1
@@ -212,6 +215,12 @@ function resolveEntity(name: string): string | undefined {
   const match = /^#(?:([0-9]{1,7})|x([0-9A-Fa-f]{1,6}))$/.exec(name)
   if (match === null) return undefined
   const code = match[1] === undefined ? Number.parseInt(match[2] as string, 16) : Number.parseInt(match[1], 10)
-  const legal = code === 9 || code === 10 || code === 13 || (code >= 0x20 && code <= 0xd7ff) || (code >= 0xe000 && code <= 0xfffd) || (code >= 0x10000 && code <= 0x10ffff)
+  const legal =
+    code === 9 ||
+    code === 10 ||
+    code === 13 ||
+    (code >= 0x20 && code <= 0xd7ff) ||
+    (code >= 0xe000 && code <= 0xfffd) ||
+    (code >= 0x10000 && code <= 0x10ffff)
   return legal ? String.fromCodePoint(code) : undefined
 }

@@ -4,10 +4,12 @@ import type { BillingDocument, DocumentAllowanceCharge, Period, VatCategory } fr
 import { constant, group, identifier, inside, leaf, list, within, type Binding, type When } from './binding.js'
 import { child } from './tree.js'
 
-const indicator = (expected: boolean): When => (allowanceCharge) => {
-  const text = child(allowanceCharge, 'cbc:ChargeIndicator')?.text.trim()
-  return expected ? text === 'true' || text === '1' : text === 'false' || text === '0'
-}
+const indicator =
+  (expected: boolean): When =>
+  (allowanceCharge) => {
+    const text = child(allowanceCharge, 'cbc:ChargeIndicator')?.text.trim()
+    return expected ? text === 'true' || text === '1' : text === 'false' || text === '0'
+  }
 export const isCharge = indicator(true)
 export const isAllowance = indicator(false)
 
@@ -100,14 +102,14 @@ const line = (quantity: string): readonly Binding<Line>[] => [
   leaf('cbc:AccountingCost', 'buyerAccountingReference'),
   group('cac:InvoicePeriod', 'period', period),
   leaf('cac:OrderLineReference/cbc:LineID', 'orderLineReference'),
-  within('cac:DocumentReference', [identifier('cbc:ID', 'invoicedObject'), constant('cbc:DocumentTypeCode', OBJECT_REFERENCE)], isObjectReference),
+  within(
+    'cac:DocumentReference',
+    [identifier('cbc:ID', 'invoicedObject'), constant('cbc:DocumentTypeCode', OBJECT_REFERENCE)],
+    isObjectReference,
+  ),
   list('cac:AllowanceCharge', 'allowances', lineAllowanceCharge(false), isAllowance),
   list('cac:AllowanceCharge', 'charges', lineAllowanceCharge(true), isCharge),
-  within('cac:Item', [
-    inside('item', itemBeforeTax),
-    group('cac:ClassifiedTaxCategory', 'vat', vatCategory),
-    inside('item', itemAfterTax),
-  ]),
+  within('cac:Item', [inside('item', itemBeforeTax), group('cac:ClassifiedTaxCategory', 'vat', vatCategory), inside('item', itemAfterTax)]),
   group('cac:Price', 'price', price),
 ]
 

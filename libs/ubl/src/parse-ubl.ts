@@ -60,7 +60,12 @@ export function readUbl(input: Uint8Array | string): ParsedUbl & { bad: BadValue
   const root = parseXml(input)
   const bound = Object.values(ROOTS).find((candidate) => candidate.root === root.name)
   if (bound === undefined) throw malformed('UBL-ROOT', 'the root element is neither a UBL 2.1 Invoice nor a CreditNote')
-  const context: Context = { kind: bound.kind, currency: currencyOf(root, 'cbc:DocumentCurrencyCode'), vatCurrency: currencyOf(root, 'cbc:TaxCurrencyCode'), bad: [] }
+  const context: Context = {
+    kind: bound.kind,
+    currency: currencyOf(root, 'cbc:DocumentCurrencyCode'),
+    vatCurrency: currencyOf(root, 'cbc:TaxCurrencyCode'),
+    bad: [],
+  }
   const syntax = checkSyntax(root, bound.kind)
   const document: BillingDocument = { ...readAll(root, bound.bindings, context), kind: bound.kind }
   return { kind: bound.kind, document, unmapped: leftOver(root), syntax, bad: context.bad }

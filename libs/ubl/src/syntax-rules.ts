@@ -12,8 +12,17 @@ const MAX_VIOLATIONS = 200
 
 /** Amounts of prices may have more than two digits; every other element of these names may not. */
 const AMOUNTS = new Set([
-  'cbc:Amount', 'cbc:BaseAmount', 'cbc:TaxAmount', 'cbc:TaxableAmount', 'cbc:LineExtensionAmount', 'cbc:TaxExclusiveAmount',
-  'cbc:TaxInclusiveAmount', 'cbc:AllowanceTotalAmount', 'cbc:ChargeTotalAmount', 'cbc:PrepaidAmount', 'cbc:PayableRoundingAmount',
+  'cbc:Amount',
+  'cbc:BaseAmount',
+  'cbc:TaxAmount',
+  'cbc:TaxableAmount',
+  'cbc:LineExtensionAmount',
+  'cbc:TaxExclusiveAmount',
+  'cbc:TaxInclusiveAmount',
+  'cbc:AllowanceTotalAmount',
+  'cbc:ChargeTotalAmount',
+  'cbc:PrepaidAmount',
+  'cbc:PayableRoundingAmount',
   'cbc:PayableAmount',
 ])
 const ALL_AMOUNTS = new Set([...AMOUNTS, 'cbc:PriceAmount'])
@@ -21,13 +30,16 @@ const ALL_AMOUNTS = new Set([...AMOUNTS, 'cbc:PriceAmount'])
 export function checkSyntax(root: XmlElement, kind: BillingKind): Violation[] {
   const violations: Violation[] = []
   const require = (holds: boolean, rule: string, at: XmlElement, message: string): void => {
-    if (!holds && violations.length < MAX_VIOLATIONS) violations.push({ rule, pointer: '', message: `${at.path.slice(0, 400)}: ${message}` })
+    if (!holds && violations.length < MAX_VIOLATIONS)
+      violations.push({ rule, pointer: '', message: `${at.path.slice(0, 400)}: ${message}` })
   }
   partyTaxSchemes(root, 'cac:AccountingSupplierParty', 'UBL-SR-12', require)
   partyTaxSchemes(root, 'cac:AccountingCustomerParty', 'UBL-SR-18', require)
   const supplier = child(root, 'cac:AccountingSupplierParty', 'cac:Party')
-  if (supplier !== undefined) require(all(supplier, 'cac:PartyTaxScheme').length <= 2, 'UBL-SR-42', supplier, 'the seller has at most two tax schemes')
-  for (const reference of all(root, 'cac:AdditionalDocumentReference')) require(schemeFits(reference, kind), 'UBL-SR-43', reference, 'only an invoiced object (type 130) has a scheme or a type')
+  if (supplier !== undefined)
+    require(all(supplier, 'cac:PartyTaxScheme').length <= 2, 'UBL-SR-42', supplier, 'the seller has at most two tax schemes')
+  for (const reference of all(root, 'cac:AdditionalDocumentReference'))
+    require(schemeFits(reference, kind), 'UBL-SR-43', reference, 'only an invoiced object (type 130) has a scheme or a type')
   paymentMeans(root, require)
   taxTotals(root, require)
   walk(root, undefined, require)
@@ -43,7 +55,9 @@ function all(parent: XmlElement, name: string): XmlElement[] {
 function partyTaxSchemes(root: XmlElement, role: string, rule: string, require: Require): void {
   const party = child(root, role, 'cac:Party')
   if (party === undefined) return
-  const vat = all(party, 'cac:PartyTaxScheme').filter((scheme) => child(scheme, 'cac:TaxScheme', 'cbc:ID')?.text.trim().toUpperCase() === 'VAT')
+  const vat = all(party, 'cac:PartyTaxScheme').filter(
+    (scheme) => child(scheme, 'cac:TaxScheme', 'cbc:ID')?.text.trim().toUpperCase() === 'VAT',
+  )
   require(vat.length <= 1, rule, party, 'a VAT identifier occurs once')
 }
 
@@ -66,7 +80,9 @@ function paymentMeans(root: XmlElement, require: Require): void {
 function taxTotals(root: XmlElement, require: Require): void {
   const currency = child(root, 'cbc:DocumentCurrencyCode')?.text.trim()
   if (currency === undefined) return
-  const totals = all(root, 'cac:TaxTotal').flatMap((total) => all(total, 'cbc:TaxAmount')).filter((amount) => attributeOf(amount, 'currencyID')?.trim() === currency)
+  const totals = all(root, 'cac:TaxTotal')
+    .flatMap((total) => all(total, 'cbc:TaxAmount'))
+    .filter((amount) => attributeOf(amount, 'currencyID')?.trim() === currency)
   require(totals.length <= 1, 'BR-CO-15', root, 'several VAT totals (BT-110) in the currency of the document')
 }
 

@@ -12,5 +12,11 @@ export function toUbl(document: BillingDocument): string {
   const { root, namespace, bindings } = ROOTS[document.kind]
   const context = { kind: document.kind, currency: document.currency, vatCurrency: document.vatCurrency, bad: [] }
   const content = bindings.flatMap((binding) => binding.write(document, context))
-  return writeXml(element(root, content, [['xmlns', namespace], ['xmlns:cac', CAC_NS], ['xmlns:cbc', CBC_NS]]))
+  return writeXml(
+    element(root, content, [
+      ['xmlns', namespace],
+      ['xmlns:cac', CAC_NS],
+      ['xmlns:cbc', CBC_NS],
+    ]),
+  )
 }

@@ -86,7 +86,8 @@ function build(node: ParsedNode, inherited: Scope, parentPath: string, index: st
   const elements: ParsedNode[] = []
   for (const part of inner) {
     if (Object.hasOwn(part, '#text')) text += decodeEntities(String(part['#text']))
-    else if (Object.hasOwn(part, '#cdata')) text += (part['#cdata'] as { '#text'?: unknown }[]).map((piece) => String(piece['#text'] ?? '')).join('')
+    else if (Object.hasOwn(part, '#cdata'))
+      text += (part['#cdata'] as { '#text'?: unknown }[]).map((piece) => String(piece['#text'] ?? '')).join('')
     else elements.push(part)
   }
   return { name, path, text, attributes, children: buildAll(elements, namespaces, path), used: false, known: false }
@@ -131,7 +132,8 @@ function namespaceOf(prefix: string, scope: Scope): string | undefined {
 
 function resolve(name: string, namespaces: Scope, element: boolean): string {
   const [first = '', second, third] = name.split(':')
-  if (third !== undefined || second === '' || (second !== undefined && first === '')) throw malformed('XML-NAMESPACE', `malformed name ${name}`)
+  if (third !== undefined || second === '' || (second !== undefined && first === ''))
+    throw malformed('XML-NAMESPACE', `malformed name ${name}`)
   const prefix = second === undefined ? '' : first
   const local = second ?? first
   if (!element && prefix === '') return local

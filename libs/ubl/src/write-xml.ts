@@ -8,7 +8,11 @@ export interface OutElement {
   readonly children: readonly OutElement[]
 }
 
-export function element(name: string, content: string | readonly OutElement[], attributes: readonly (readonly [string, string])[] = []): OutElement {
+export function element(
+  name: string,
+  content: string | readonly OutElement[],
+  attributes: readonly (readonly [string, string])[] = [],
+): OutElement {
   return typeof content === 'string' ? { name, attributes, text: content, children: [] } : { name, attributes, children: content }
 }
 

@@ -15,6 +15,8 @@ export interface CorpusFile {
 
 export function readCorpus(folder: 'examples' | 'Invoice-unit-UBL' | 'CreditNote-unit-UBL'): CorpusFile[] {
   if (!hasCorpora) return []
-  const names = readdirSync(join(FOLDER, folder)).filter((name) => name.endsWith('.xml')).sort()
+  const names = readdirSync(join(FOLDER, folder))
+    .filter((name) => name.endsWith('.xml'))
+    .sort()
   return names.map((name) => ({ name, bytes: readFileSync(join(FOLDER, folder, name)) }))
 }

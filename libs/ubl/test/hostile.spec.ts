@@ -17,8 +17,16 @@ const REFUSED: readonly (readonly [string, () => Uint8Array | string, string])[]
   ['no XML', () => 'hello', 'XML-SYNTAX'],
   ['JSON', () => '{"kind":"invoice"}', 'XML-SYNTAX'],
   ['a document type', () => `<!DOCTYPE Invoice>${invoice('')}`, 'XML-DOCTYPE'],
-  ['a document type after the declaration, lower case', () => `<?xml version="1.0"?>\n<!doctype Invoice SYSTEM "file:///etc/passwd">${invoice('')}`, 'XML-DOCTYPE'],
-  ['an entity bomb', () => `<!DOCTYPE x [<!ENTITY a "${'a'.repeat(1000)}"><!ENTITY b "${'&a;'.repeat(1000)}">]>${invoice('<cbc:ID>&b;</cbc:ID>')}`, 'XML-DOCTYPE'],
+  [
+    'a document type after the declaration, lower case',
+    () => `<?xml version="1.0"?>\n<!doctype Invoice SYSTEM "file:///etc/passwd">${invoice('')}`,
+    'XML-DOCTYPE',
+  ],
+  [
+    'an entity bomb',
+    () => `<!DOCTYPE x [<!ENTITY a "${'a'.repeat(1000)}"><!ENTITY b "${'&a;'.repeat(1000)}">]>${invoice('<cbc:ID>&b;</cbc:ID>')}`,
+    'XML-DOCTYPE',
+  ],
   ['an entity declaration inside', () => invoice('<!ENTITY a "b">'), 'XML-DOCTYPE'],
   ['an unknown entity', () => invoice('<cbc:ID>&nbsp;</cbc:ID>'), 'XML-ENTITY'],
   ['an entity named as an object member', () => invoice('<cbc:ID>&toString;</cbc:ID>'), 'XML-ENTITY'],
@@ -60,7 +68,11 @@ const REFUSED: readonly (readonly [string, () => Uint8Array | string, string])[]
   ['invalid UTF-8', () => new Uint8Array([...new TextEncoder().encode(OPEN), 0xff, 0xc0, 0x80]), 'XML-ENCODING'],
   ['UTF-16', () => utf16(invoice('')), 'XML-ENCODING'],
   ['a declared ISO-8859-1', () => `<?xml version="1.0" encoding="ISO-8859-1"?>${invoice('')}`, 'XML-ENCODING'],
-  ['ISO-8859-1 in fact', () => new Uint8Array([...new TextEncoder().encode(`<?xml version='1.0' encoding='iso-8859-1'?>${OPEN}<cbc:ID>`), 0xe4]), 'XML-ENCODING'],
+  [
+    'ISO-8859-1 in fact',
+    () => new Uint8Array([...new TextEncoder().encode(`<?xml version='1.0' encoding='iso-8859-1'?>${OPEN}<cbc:ID>`), 0xe4]),
+    'XML-ENCODING',
+  ],
   ['XML 1.1', () => `<?xml version="1.1"?>${invoice('')}`, 'XML-SYNTAX'],
   ['a declaration that is not first', () => `\n<?xml version="1.0"?>${invoice('')}`, 'XML-SYNTAX'],
   ['an undeclared prefix', () => `<x:Invoice/>`, 'XML-NAMESPACE'],
@@ -68,12 +80,35 @@ const REFUSED: readonly (readonly [string, () => Uint8Array | string, string])[]
   ['another root', () => `<Order xmlns="urn:oasis:names:specification:ubl:schema:xsd:Order-2"/>`, 'UBL-ROOT'],
   ['an invoice without a namespace', () => '<Invoice/>', 'UBL-ROOT'],
   ['an invoice of another namespace', () => '<Invoice xmlns="urn:x"/>', 'UBL-ROOT'],
-  ['a comma in an amount', () => invoice('<cac:LegalMonetaryTotal><cbc:PayableAmount currencyID="EUR">1,5</cbc:PayableAmount></cac:LegalMonetaryTotal>'), 'InvalidAmount'],
-  ['an exponent in an amount', () => invoice('<cac:LegalMonetaryTotal><cbc:PayableAmount>1e3</cbc:PayableAmount></cac:LegalMonetaryTotal>'), 'InvalidAmount'],
-  ['NaN in an amount', () => invoice('<cac:LegalMonetaryTotal><cbc:PayableAmount>NaN</cbc:PayableAmount></cac:LegalMonetaryTotal>'), 'InvalidAmount'],
-  ['a million digits in an amount', () => invoice(`<cac:LegalMonetaryTotal><cbc:PayableAmount>${'9'.repeat(1_000_000)}</cbc:PayableAmount></cac:LegalMonetaryTotal>`), 'InvalidAmount'],
+  [
+    'a comma in an amount',
+    () => invoice('<cac:LegalMonetaryTotal><cbc:PayableAmount currencyID="EUR">1,5</cbc:PayableAmount></cac:LegalMonetaryTotal>'),
+    'InvalidAmount',
+  ],
+  [
+    'an exponent in an amount',
+    () => invoice('<cac:LegalMonetaryTotal><cbc:PayableAmount>1e3</cbc:PayableAmount></cac:LegalMonetaryTotal>'),
+    'InvalidAmount',
+  ],
+  [
+    'NaN in an amount',
+    () => invoice('<cac:LegalMonetaryTotal><cbc:PayableAmount>NaN</cbc:PayableAmount></cac:LegalMonetaryTotal>'),
+    'InvalidAmount',
+  ],
+  [
+    'a million digits in an amount',
+    () => invoice(`<cac:LegalMonetaryTotal><cbc:PayableAmount>${'9'.repeat(1_000_000)}</cbc:PayableAmount></cac:LegalMonetaryTotal>`),
+    'InvalidAmount',
+  ],
   ['a day that is none', () => invoice('<cbc:IssueDate>2026-02-30</cbc:IssueDate>'), 'UBL-VALUE'],
-  ['an attachment that is not base64', () => invoice('<cac:AdditionalDocumentReference><cbc:ID>1</cbc:ID><cac:Attachment><cbc:EmbeddedDocumentBinaryObject mimeCode="text/csv" filename="a">%%%</cbc:EmbeddedDocumentBinaryObject></cac:Attachment></cac:AdditionalDocumentReference>'), 'UBL-VALUE'],
+  [
+    'an attachment that is not base64',
+    () =>
+      invoice(
+        '<cac:AdditionalDocumentReference><cbc:ID>1</cbc:ID><cac:Attachment><cbc:EmbeddedDocumentBinaryObject mimeCode="text/csv" filename="a">%%%</cbc:EmbeddedDocumentBinaryObject></cac:Attachment></cac:AdditionalDocumentReference>',
+      ),
+    'UBL-VALUE',
+  ],
 ]
 
 /** The refusal of an input, and the best time of three: other work on the machine is not the parser's. */
@@ -113,26 +148,40 @@ describe('hostile XML', () => {
   })
 
   it('as the largest legal documents costs bounded time', () => {
-    const line = '<cac:InvoiceLine><cbc:ID>1</cbc:ID><cbc:InvoicedQuantity unitCode="EA">1</cbc:InvoicedQuantity><cac:Item><cbc:Name>x</cbc:Name></cac:Item></cac:InvoiceLine>'
+    const line =
+      '<cac:InvoiceLine><cbc:ID>1</cbc:ID><cbc:InvoicedQuantity unitCode="EA">1</cbc:InvoicedQuantity><cac:Item><cbc:Name>x</cbc:Name></cac:Item></cac:InvoiceLine>'
     const documents: [string, string][] = [
       ['4 MiB of lines', invoice(line.repeat(Math.floor((MAX_UBL_BYTES - 1000) / line.length / 1.2)))],
-      ['4 MiB of attachment', invoice(`<cac:AdditionalDocumentReference><cbc:ID>1</cbc:ID><cac:Attachment><cbc:EmbeddedDocumentBinaryObject mimeCode="text/csv" filename="a">${'AAAA'.repeat(MIB - 400)}</cbc:EmbeddedDocumentBinaryObject></cac:Attachment></cac:AdditionalDocumentReference>`)],
+      [
+        '4 MiB of attachment',
+        invoice(
+          `<cac:AdditionalDocumentReference><cbc:ID>1</cbc:ID><cac:Attachment><cbc:EmbeddedDocumentBinaryObject mimeCode="text/csv" filename="a">${'AAAA'.repeat(MIB - 400)}</cbc:EmbeddedDocumentBinaryObject></cac:Attachment></cac:AdditionalDocumentReference>`,
+        ),
+      ],
       ['100,000 unknown elements', invoice('<cbc:X>1</cbc:X>'.repeat(100_000))],
-      ['a namespace declaration in each element', invoice(`${`<a ${Array.from({ length: 60 }, (_, i) => `xmlns:n${i}="u"`).join(' ')}>`.repeat(60)}${'<b xmlns:z="u"/>'.repeat(80_000)}${'</a>'.repeat(60)}`)],
+      [
+        'a namespace declaration in each element',
+        invoice(
+          `${`<a ${Array.from({ length: 60 }, (_, i) => `xmlns:n${i}="u"`).join(' ')}>`.repeat(60)}${'<b xmlns:z="u"/>'.repeat(80_000)}${'</a>'.repeat(60)}`,
+        ),
+      ],
       ['4 MiB of white space', invoice(' '.repeat(MAX_UBL_BYTES - 1000))],
       ['4 MiB of references', invoice(`<cbc:ID>${'&#65;'.repeat(Math.floor((MAX_UBL_BYTES - 1000) / 5))}</cbc:ID>`)],
     ]
     for (const [name, xml] of documents) {
-      const start = performance.now()
+      const start = process.cpuUsage()
       parseUbl(xml)
-      const ms = performance.now() - start
-      console.log(`${name}: ${ms.toFixed(0)} ms`)
+      const { user, system } = process.cpuUsage(start)
+      const ms = (user + system) / 1000
+      console.log(`${name}: ${ms.toFixed(0)} ms of CPU`)
       expect(ms, name).toBeLessThan(10_000)
     }
   })
 
   it('reports what it cannot keep, bounded', () => {
-    const { unmapped, document } = parseUbl(invoice('<cbc:ID>1</cbc:ID><cbc:ID>2</cbc:ID><cbc:UUID>u</cbc:UUID><other xmlns="urn:x">o</other>'))
+    const { unmapped, document } = parseUbl(
+      invoice('<cbc:ID>1</cbc:ID><cbc:ID>2</cbc:ID><cbc:UUID>u</cbc:UUID><other xmlns="urn:x">o</other>'),
+    )
     expect(document.number).toBe('1')
     expect(unmapped).toEqual([
       { path: '/Invoice/cbc:ID[2]', value: '2', lost: 'term' },
@@ -143,7 +192,8 @@ describe('hostile XML', () => {
   })
 
   it('names every bad value of a document at once', () => {
-    const amounts = '<cac:LegalMonetaryTotal><cbc:LineExtensionAmount>a</cbc:LineExtensionAmount><cbc:PayableAmount>b</cbc:PayableAmount></cac:LegalMonetaryTotal>'
+    const amounts =
+      '<cac:LegalMonetaryTotal><cbc:LineExtensionAmount>a</cbc:LineExtensionAmount><cbc:PayableAmount>b</cbc:PayableAmount></cac:LegalMonetaryTotal>'
     try {
       parseUbl(invoice(amounts))
       expect.unreachable()

@@ -27,7 +27,12 @@ function testsOf(folder: 'Invoice-unit-UBL' | 'CreditNote-unit-UBL'): RuleTest[]
       const body = match[1] as string
       const asserts = /<assert>([^]*?)<\/assert>/.exec(body)?.[1] ?? ''
       const document = /<((?:\w+:)?(?:Invoice|CreditNote))\b[^]*<\/\1>/.exec(body)?.[0] ?? ''
-      const expected = new Map([...asserts.matchAll(/<(success|error|warning)\b[^>]*>\s*([^<\s]+)\s*</g)].map(([, kind, rule]) => [rule as string, kind !== 'success']))
+      const expected = new Map(
+        [...asserts.matchAll(/<(success|error|warning)\b[^>]*>\s*([^<\s]+)\s*</g)].map(([, kind, rule]) => [
+          rule as string,
+          kind !== 'success',
+        ]),
+      )
       return { where: `${folder}/${name} #${index + 1}`, document, expected }
     })
   })
@@ -51,7 +56,10 @@ describe('the official rule tests', () => {
       console.log(`${folder}: ${assertions} assertions on ${rules.size} rules, ${wrong.length} deviate: ${wrong.join('; ') || 'none'}`)
       expect(assertions).toBeGreaterThan(200)
       expect(wrong.filter((each) => !DEVIATIONS.has(each))).toEqual([])
-      expect([...DEVIATIONS].filter((each) => each.startsWith(folder) && !wrong.includes(each)), 'a deviation that is none any more').toEqual([])
+      expect(
+        [...DEVIATIONS].filter((each) => each.startsWith(folder) && !wrong.includes(each)),
+        'a deviation that is none any more',
+      ).toEqual([])
     })
   }
 })

@@ -3,6 +3,7 @@
  * byte of the body is read. Then the strict body, then the Idempotency-Key, then the handler.
  */
 import { randomUUID } from 'node:crypto'
+import type { ServerResponse } from 'node:http'
 import type { ArgumentsHost, ExceptionFilter } from '@nestjs/common'
 import type { FastifyAdapter, NestFastifyApplication } from '@nestjs/platform-fastify'
 import { runInContext } from '@tallystick/nats-rpc/context'
@@ -36,11 +37,15 @@ export function configureEdge(app: NestFastifyApplication, deps: App, options: E
 
   app.useGlobalFilters(new ProblemFilter(deps))
   addBodyParsers(app, deps)
+  // The adapter's own place for this: it also covers what is refused before any hook runs (a malformed URL).
+  const headers = securityHeaders(options.behindTls)
+  adapterOf(app).registerSecurityHook((_request: unknown, response: ServerResponse) => {
+    for (const [name, value] of headers) response.setHeader(name, value)
+  })
 
-  fastify.addHook('onRequest', async (request, reply) => {
+  fastify.addHook('onRequest', async (request) => {
     const edge = request as EdgeRequest
     edge.tallystick = { correlationId: randomUUID(), startedAt: performance.now(), operation: NO_OPERATION }
-    setSecurityHeaders(reply, options.behindTls)
     const spec = specOf(request)
     if (spec === undefined || spec.scope === null) return
     const client = await authenticate(deps, limiter, request)
@@ -102,16 +107,20 @@ export function configureEdge(app: NestFastifyApplication, deps: App, options: E
   })
 }
 
-function setSecurityHeaders(reply: FastifyReply, behindTls: boolean): void {
-  reply.headers({
-    'content-security-policy': "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-    'x-frame-options': 'DENY',
-    'x-content-type-options': 'nosniff',
-    'referrer-policy': 'no-referrer',
-    'cross-origin-resource-policy': 'same-origin',
-    'cache-control': 'no-store',
-    ...(behindTls ? { 'strict-transport-security': 'max-age=31536000; includeSubDomains' } : {}),
-  })
+function securityHeaders(behindTls: boolean): Array<[string, string]> {
+  return [
+    ['content-security-policy', "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"],
+    ['x-frame-options', 'DENY'],
+    ['x-content-type-options', 'nosniff'],
+    ['referrer-policy', 'no-referrer'],
+    ['cross-origin-resource-policy', 'same-origin'],
+    ['cache-control', 'no-store'],
+    ...(behindTls ? ([['strict-transport-security', 'max-age=31536000; includeSubDomains']] as Array<[string, string]>) : []),
+  ]
+}
+
+function adapterOf(app: NestFastifyApplication): FastifyAdapter {
+  return app.getHttpAdapter() as unknown as FastifyAdapter
 }
 
 async function authenticate(deps: App, limiter: RateLimiter, request: FastifyRequest): Promise<ApiClient> {
@@ -138,7 +147,7 @@ function mediaTypeOf(request: FastifyRequest): string {
 
 function addBodyParsers(app: NestFastifyApplication, deps: App): void {
   // Nest keeps its own parsers away from types that are registered through the adapter.
-  const adapter = app.getHttpAdapter() as unknown as FastifyAdapter
+  const adapter = adapterOf(app)
   adapter.useBodyParser('application/json', true, { bodyLimit: deps.limits.jsonBodyBytes }, parseJsonBody)
   adapter.useBodyParser('application/merge-patch+json', true, { bodyLimit: deps.limits.jsonBodyBytes }, parseJsonBody)
   adapter.useBodyParser('application/xml', true, { bodyLimit: deps.limits.xmlBodyBytes }, keepBytes)

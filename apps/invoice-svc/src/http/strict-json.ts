@@ -18,7 +18,7 @@ const BACKSLASH = 0x5c
 export function parseStrictJson(bytes: Uint8Array, limits = { depth: JSON_DEPTH, values: JSON_VALUES }): unknown {
   let text: string
   try {
-    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+    text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
   } catch (error) {
     throw broken('', 'the body is not UTF-8 text', error)
   }

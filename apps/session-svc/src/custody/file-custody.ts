@@ -72,7 +72,9 @@ export class FileCustody implements KeyCustody {
 
   openBytes(value: SealedValue, binding: SealBinding): Uint8Array {
     if (value.kekId !== this.kekId) {
-      throw new ProtocolError('KeyStorage', `sealed under key ${value.kekId}, but the key file is ${this.kekId}`, { reason: 'accessControlFailed' })
+      throw new ProtocolError('KeyStorage', `sealed under key ${value.kekId}, but the key file is ${this.kekId}`, {
+        reason: 'accessControlFailed',
+      })
     }
     const { sealed } = value
     if (sealed.length < NONCE + TAG) throw damaged(binding)
@@ -112,5 +114,8 @@ function associatedData(binding: SealBinding, kekId: string): Uint8Array {
 }
 
 function damaged(binding: SealBinding, cause?: unknown): ProtocolError {
-  return new ProtocolError('KeyStorage', `a sealed value of table ${binding.table} does not open: changed, or from another row`, { reason: 'accessControlFailed', cause })
+  return new ProtocolError('KeyStorage', `a sealed value of table ${binding.table} does not open: changed, or from another row`, {
+    reason: 'accessControlFailed',
+    cause,
+  })
 }

@@ -2,7 +2,7 @@
  * How secrets are kept at rest. A provider holds the key-encryption key and seals rows under it; nothing else in the
  * service knows which provider it is. The `file` provider is in file-custody.ts; a PKCS#11 or cloud provider unwraps
  * its data key when it opens and implements the same synchronous calls.
- * @see docs/spec/session.md §11
+ * @see docs/spec/custody.md §1
  */
 import type { SecretBytes } from '@tallystick/secret-bytes/arena'
 

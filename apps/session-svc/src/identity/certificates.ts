@@ -73,13 +73,28 @@ export async function ensureCertificate(context: Context, identity: Identity, di
     const sequence = (current?.sequence ?? 0) + 1
     const notAfter = now + limits.certificateLifetimeMs
     const certificate = issueCertificate(
-      { displayName, signKey: identity.signKey, dhKey: identity.dhKey, peerIds: [keys.peerId], logKey: keys.logKey, suites: SUITES, notBefore: now - BACKDATE_MS, notAfter, sequence },
+      {
+        displayName,
+        signKey: identity.signKey,
+        dhKey: identity.dhKey,
+        peerIds: [keys.peerId],
+        logKey: keys.logKey,
+        suites: SUITES,
+        notBefore: now - BACKDATE_MS,
+        notAfter,
+        sequence,
+      },
       identity.sign,
     )
     await tx.certificate.create({
       data: {
-        sequence, digest: plainBytes(certificateDigest(certificate)), certificate: plainBytes(certificate), peerIds: [keys.peerId], logKey: plainBytes(keys.logKey),
-        notAfter: new Date(notAfter), issuedAt: new Date(now),
+        sequence,
+        digest: plainBytes(certificateDigest(certificate)),
+        certificate: plainBytes(certificate),
+        peerIds: [keys.peerId],
+        logKey: plainBytes(keys.logKey),
+        notAfter: new Date(notAfter),
+        issuedAt: new Date(now),
       },
     })
     await audit.record(tx, 'KeyAccessed', { keyKind: 'identity', purpose: 'certificate' })

@@ -59,7 +59,9 @@ async function readKeys(context: Context, tx: Tx): Promise<Identity | undefined>
   // A public key changed in the database would sign certificates that nobody can use, or worse: somebody else's.
   const derived = withSecret(signing.secret, (bytes) => bytes.slice(32))
   if (!equalConstantTime(derived, signing.publicKey) || !equalConstantTime(publicKeyOf(agreement.secret), agreement.publicKey)) {
-    throw new ProtocolError('KeyStorage', 'an identity key does not belong to its public key in the database', { reason: 'accessControlFailed' })
+    throw new ProtocolError('KeyStorage', 'an identity key does not belong to its public key in the database', {
+      reason: 'accessControlFailed',
+    })
   }
   return identity(signing, agreement)
 }
@@ -70,7 +72,14 @@ async function createKeys(context: Context, tx: Tx): Promise<Identity> {
   const agreement = generateKeyPair(arena)
   const row = (kind: KeyKind, pair: { secret: SecretBytes; publicKey: Uint8Array }) => {
     const value = custody.sealSecret(pair.secret, { table: TABLE, row: kind, version: VERSION })
-    return { kind, publicKey: plainBytes(pair.publicKey), sealed: plainBytes(value.sealed), kekId: value.kekId, version: VERSION, createdAt: new Date(clock.now()) }
+    return {
+      kind,
+      publicKey: plainBytes(pair.publicKey),
+      sealed: plainBytes(value.sealed),
+      kekId: value.kekId,
+      version: VERSION,
+      createdAt: new Date(clock.now()),
+    }
   }
   await tx.identityKey.createMany({ data: [row('sign', signing), row('agreement', agreement)] })
   await audit.record(tx, 'KeyStored', { keyKind: 'identity', count: 1 })
@@ -78,7 +87,10 @@ async function createKeys(context: Context, tx: Tx): Promise<Identity> {
   return identity(signing, agreement)
 }
 
-function identity(signing: { secret: SecretBytes; publicKey: Uint8Array }, agreement: { secret: SecretBytes; publicKey: Uint8Array }): Identity {
+function identity(
+  signing: { secret: SecretBytes; publicKey: Uint8Array },
+  agreement: { secret: SecretBytes; publicKey: Uint8Array },
+): Identity {
   return {
     fleetId: fleetIdOf(signing.publicKey),
     signKey: signing.publicKey,

@@ -43,17 +43,31 @@ export async function findPeer(tx: Tx, fleetId: string): Promise<Peer | undefine
 
 /** A pinned fleet that already claims one of these PeerIds, other than `fleetId` itself. */
 export async function claimantOf(tx: Tx, peerIds: string[], fleetId: string): Promise<string | undefined> {
-  const row = await tx.peer.findFirst({ where: { fleetId: { not: fleetId }, trust: { not: 'removed' }, peerIds: { hasSome: peerIds } }, select: { fleetId: true } })
+  const row = await tx.peer.findFirst({
+    where: { fleetId: { not: fleetId }, trust: { not: 'removed' }, peerIds: { hasSome: peerIds } },
+    select: { fleetId: true },
+  })
   return row?.fleetId
 }
 
 /** Inserts or replaces what the certificate says; trust is as given. */
 export async function savePeer(tx: Tx, certificate: ReadCertificate, bytes: Uint8Array, trust: Trust, now: Date): Promise<void> {
   const said = {
-    displayName: certificate.displayName, signKey: plainBytes(certificate.signKey), dhKey: plainBytes(certificate.dhKey), certificate: plainBytes(bytes),
-    certificateDigest: plainBytes(certificate.digest), sequence: certificate.sequence, peerIds: certificate.peerIds, trust, updatedAt: now,
+    displayName: certificate.displayName,
+    signKey: plainBytes(certificate.signKey),
+    dhKey: plainBytes(certificate.dhKey),
+    certificate: plainBytes(bytes),
+    certificateDigest: plainBytes(certificate.digest),
+    sequence: certificate.sequence,
+    peerIds: certificate.peerIds,
+    trust,
+    updatedAt: now,
   }
-  await tx.peer.upsert({ where: { fleetId: certificate.fleetId }, create: { fleetId: certificate.fleetId, pinnedAt: now, ...said }, update: said })
+  await tx.peer.upsert({
+    where: { fleetId: certificate.fleetId },
+    create: { fleetId: certificate.fleetId, pinnedAt: now, ...said },
+    update: said,
+  })
   const digest = plainBytes(certificate.digest)
   const adopted = { digest, fleetId: certificate.fleetId, sequence: certificate.sequence, certificate: plainBytes(bytes), adoptedAt: now }
   await tx.peerCertificate.createMany({ data: [adopted], skipDuplicates: true })

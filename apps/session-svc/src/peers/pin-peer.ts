@@ -26,7 +26,8 @@ export async function pinPeer(context: Context, ownFleetId: string, bytes: Uint8
     return refuse(error.code, error.message)
   }
   if (certificate.fleetId === ownFleetId) return refuse('InvalidRequest', 'this is the fleet itself')
-  if (!certificate.suites.some((suite) => SUITES.includes(suite))) return refuse('SuiteBelowPolicy', `the peer speaks ${certificate.suites.join(', ')}, this fleet ${SUITES.join(', ')}`)
+  if (!certificate.suites.some((suite) => SUITES.includes(suite)))
+    return refuse('SuiteBelowPolicy', `the peer speaks ${certificate.suites.join(', ')}, this fleet ${SUITES.join(', ')}`)
   const refusal = await context.db.$transaction(async (tx) => {
     // The lock on the row does not help while there is no row: first pins of one peer queue up here.
     await tx.$executeRaw`SELECT pg_advisory_xact_lock(hashtextextended('tallystick/session/pin', 0))`
@@ -71,7 +72,10 @@ export async function adoptCertificate(
 
 const TRUST_ACTION = { pinned: 'peer-pinned', verified: 'peer-verified', blocked: 'peer-blocked', removed: 'peer-removed' } as const
 
-export async function setPeerTrust(context: Context, request: RequestOf<typeof sessionSetPeerTrust>): Promise<ResponseOf<typeof sessionSetPeerTrust>> {
+export async function setPeerTrust(
+  context: Context,
+  request: RequestOf<typeof sessionSetPeerTrust>,
+): Promise<ResponseOf<typeof sessionSetPeerTrust>> {
   const { fleetId, trust } = request
   const response = await context.db.$transaction(async (tx) => {
     const peer = await lockPeer(tx, fleetId)

@@ -14,7 +14,11 @@ export async function readPeer(context: Context, fleetId: string): Promise<Respo
   const session = await db.session.findFirst({ where: { fleetId, active: true } })
   const { trust, certificateDigest, certificate } = peer
   return {
-    ok: true, fleetId, trust, certificateDigest: plainBytes(certificateDigest), certificate: plainBytes(certificate),
+    ok: true,
+    fleetId,
+    trust,
+    certificateDigest: plainBytes(certificateDigest),
+    certificate: plainBytes(certificate),
     session: session && {
       epoch: session.epoch,
       startedAt: session.startedAt.getTime(),

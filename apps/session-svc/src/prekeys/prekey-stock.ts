@@ -2,7 +2,7 @@
  * The stock of prekeys: one signed X25519 key and one last-resort ML-KEM key that are reused, and one-time keys of both
  * kinds, refilled when few are left. Weekly rotation of the reusable two retires a row (`retired_at`) and keeps its
  * private half for the grace time; that step is not here yet.
- * @see docs/spec/session.md §3
+ * @see docs/spec/custody.md §4
  */
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { generateKeyPair as generateKem } from '@tallystick/primitives/mlkem1024'
@@ -55,7 +55,8 @@ export class PrekeyStock {
 
   /** For the gauge. */
   async report(): Promise<void> {
-    for (const kind of ['one-time', 'pq-one-time'] as const) this.#context.metrics.prekeys.set({ kind }, await countAvailable(this.#context.db, kind))
+    for (const kind of ['one-time', 'pq-one-time'] as const)
+      this.#context.metrics.prekeys.set({ kind }, await countAvailable(this.#context.db, kind))
   }
 
   async #refill(): Promise<void> {
@@ -107,7 +108,8 @@ export class PrekeyStock {
     scope.own(secret)
     // One-time X25519 keys are unsigned, as in X3DH: a forged one costs its forger's victim a session, never a secret.
     if (kind === 'one-time') return { id, kind, publicKey, signature: null, secret }
-    const message = kind === 'signed' ? spkMessage(id, publicKey) : pqMessage(kind === 'last-resort' ? 'last-resort' : 'one-time', id, publicKey)
+    const message =
+      kind === 'signed' ? spkMessage(id, publicKey) : pqMessage(kind === 'last-resort' ? 'last-resort' : 'one-time', id, publicKey)
     return { id, kind, publicKey, signature: this.#identity.sign(message), secret }
   }
 }

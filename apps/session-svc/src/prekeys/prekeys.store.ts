@@ -25,7 +25,9 @@ export interface NewPrekey {
 
 /** Ids for new prekeys: signature and seal both bind them, so they come first. */
 export async function reserveIds(tx: Tx, count: number): Promise<number[]> {
-  const rows = await tx.$queryRaw<{ id: number }[]>`SELECT nextval('session.prekey_id_seq')::int AS id FROM generate_series(1, ${count}::int)`
+  const rows = await tx.$queryRaw<
+    { id: number }[]
+  >`SELECT nextval('session.prekey_id_seq')::int AS id FROM generate_series(1, ${count}::int)`
   return rows.map(({ id }) => id)
 }
 
@@ -35,8 +37,14 @@ export async function storePrekeys(context: Context, tx: Tx, prekeys: readonly N
     data: prekeys.map(({ id, kind, publicKey, signature, secret }) => {
       const value = context.custody.sealSecret(secret, { table: TABLE, row: String(id), version: VERSION })
       return {
-        id, kind, publicKey: plainBytes(publicKey), signature: signature && plainBytes(signature), sealed: plainBytes(value.sealed), kekId: value.kekId,
-        version: VERSION, createdAt,
+        id,
+        kind,
+        publicKey: plainBytes(publicKey),
+        signature: signature && plainBytes(signature),
+        sealed: plainBytes(value.sealed),
+        kekId: value.kekId,
+        version: VERSION,
+        createdAt,
       }
     }),
   })

@@ -1,7 +1,7 @@
 /**
  * Hands one prekey bundle to a pinned peer's relay. Fetches are limited per peer, so that one peer cannot drain the
  * one-time keys of all others.
- * @see docs/spec/session.md §3
+ * @see docs/spec/custody.md §4
  */
 import type { ResponseOf } from '@tallystick/contracts/call'
 import type { sessionTakeBundle } from '@tallystick/contracts/session'
@@ -43,12 +43,14 @@ export async function takeBundle(context: Context, stock: PrekeyStock, forFleetI
     const pq = kem ?? lastResort
     return {
       ok: true as const,
-      bundle: plainBytes(encodeBundle({
-        certificate: certificate.certificate,
-        spk: { id: spk.id, key: spk.publicKey, signature: spk.signature! },
-        pq: { id: pq.id, key: pq.publicKey, signature: pq.signature!, kind: kem ? 'one-time' : 'last-resort' },
-        ...(opk ? { opk: { id: opk.id, key: opk.publicKey } } : {}),
-      })),
+      bundle: plainBytes(
+        encodeBundle({
+          certificate: certificate.certificate,
+          spk: { id: spk.id, key: spk.publicKey, signature: spk.signature! },
+          pq: { id: pq.id, key: pq.publicKey, signature: pq.signature!, kind: kem ? 'one-time' : 'last-resort' },
+          ...(opk ? { opk: { id: opk.id, key: opk.publicKey } } : {}),
+        }),
+      ),
     }
   })
   audit.committed()

@@ -60,8 +60,23 @@ export async function acceptSession(request: AcceptRequest): Promise<Accepted> {
   const now = new Date(context.clock.now())
   const active = await request.store.active(tx, peer.fleetId)
   const row: SessionRow = {
-    sid: envelope.header.sid, fleetId: peer.fleetId, epoch: envelope.header.epoch, role: 'responder', ephemeralKey: handshake.ek, state: null, kekId: '', version: 1,
-    handshake: null, active: true, confirmed: true, sentApplication: 0, sentControl: 0, received: 1, startedAt: now, lastUsedAt: now, retiredAt: null,
+    sid: envelope.header.sid,
+    fleetId: peer.fleetId,
+    epoch: envelope.header.epoch,
+    role: 'responder',
+    ephemeralKey: handshake.ek,
+    state: null,
+    kekId: '',
+    version: 1,
+    handshake: null,
+    active: true,
+    confirmed: true,
+    sentApplication: 0,
+    sentControl: 0,
+    received: 1,
+    startedAt: now,
+    lastUsedAt: now,
+    retiredAt: null,
   }
   await switchTo(request, row, active, now)
   await request.store.insert(context, tx, row, state)
@@ -103,7 +118,10 @@ async function loadPrekeys({ context, tx, scope, peer }: AcceptRequest, handshak
  * A handshake starts the first epoch, or the next one, or crosses one that this side has just started. It names an
  * exporter of the epoch before, unless this side has sent nothing in that epoch: then its peer can have none.
  */
-async function continuitySalt({ context, store, tx, scope, peer, envelope }: AcceptRequest, { continuity }: Handshake): Promise<SecretBytes | undefined> {
+async function continuitySalt(
+  { context, store, tx, scope, peer, envelope }: AcceptRequest,
+  { continuity }: Handshake,
+): Promise<SecretBytes | undefined> {
   const broken = (why: string) => new ProtocolError('ContinuityBroken', why)
   const { epoch } = envelope.header
   const highest = (await store.highestEpoch(tx, peer.fleetId)) ?? FIRST_EPOCH - 1
@@ -113,7 +131,8 @@ async function continuitySalt({ context, store, tx, scope, peer, envelope }: Acc
   }
   const before = epoch === FIRST_EPOCH ? [] : await store.ofEpoch(tx, peer.fleetId, epoch - 1)
   if (continuity === undefined) {
-    if (before.some(({ sentApplication, sentControl }) => sentApplication + sentControl > 0)) throw broken('the handshake names no exporter of the old epoch')
+    if (before.some(({ sentApplication, sentControl }) => sentApplication + sentControl > 0))
+      throw broken('the handshake names no exporter of the old epoch')
     return undefined
   }
   for (const row of before) {
@@ -144,7 +163,12 @@ async function answer(
   let failure: unknown = undecryptable()
   for (const own of await recentCertificates(tx)) {
     const { state, sid } = respond({
-      arena, self: localParty(identity, own), peer: remote, handshake: envelope.handshake!, epoch: envelope.header.epoch, salt,
+      arena,
+      self: localParty(identity, own),
+      peer: remote,
+      handshake: envelope.handshake!,
+      epoch: envelope.header.epoch,
+      salt,
       prekeys: { spk: spk.secret, spkPublic: spk.publicKey, pq: pq.secret, pqPublic: pq.publicKey, opk: opk?.secret },
     })
     try {
@@ -162,7 +186,12 @@ async function answer(
 }
 
 /** Decides which session is sent on from now, before the new row exists: at most one row may be active. */
-async function switchTo({ context, store, tx, peer }: AcceptRequest, row: SessionRow, active: SessionRow | undefined, now: Date): Promise<void> {
+async function switchTo(
+  { context, store, tx, peer }: AcceptRequest,
+  row: SessionRow,
+  active: SessionRow | undefined,
+  now: Date,
+): Promise<void> {
   const { audit, metrics } = context
   await audit.record(tx, 'SessionCreated', { peer: peer.fleetId, epoch: row.epoch, role: 'responder', suite: SUITES[0]! })
   if (!active) return
@@ -177,12 +206,24 @@ async function switchTo({ context, store, tx, peer }: AcceptRequest, row: Sessio
   metrics.rotations.inc({ reason: 'peer' })
 }
 
-async function useUp({ context, tx, peer, envelope }: AcceptRequest, handshake: Handshake, { pq, opk }: Prekeys, seenAt: Date): Promise<void> {
+async function useUp(
+  { context, tx, peer, envelope }: AcceptRequest,
+  handshake: Handshake,
+  { pq, opk }: Prekeys,
+  seenAt: Date,
+): Promise<void> {
   const used = [...(handshake.pqKind === 'one-time' ? [pq.id] : []), ...(opk ? [opk.id] : [])]
   await destroyPrekeys(tx, used)
   if (used.length > 0) await context.audit.record(tx, 'KeysZeroized', { peer: peer.fleetId, count: used.length })
   await tx.handshakeSeen.create({
-    data: { spkId: handshake.spkId, pqId: handshake.pqId, ephemeralKey: plainBytes(handshake.ek), fleetId: peer.fleetId, sid: plainBytes(envelope.header.sid), seenAt },
+    data: {
+      spkId: handshake.spkId,
+      pqId: handshake.pqId,
+      ephemeralKey: plainBytes(handshake.ek),
+      fleetId: peer.fleetId,
+      sid: plainBytes(envelope.header.sid),
+      seenAt,
+    },
   })
 }
 

@@ -1,6 +1,6 @@
 /**
  * How one epoch takes over from another on this side, and which of two sessions is sent on.
- * @see docs/spec/session.md §7
+ * @see docs/spec/session.md §7, docs/spec/custody.md §6
  */
 import type { Context } from '../context.js'
 import type { Tx } from '../db.js'
@@ -28,7 +28,10 @@ export async function wipeSuperseded(context: Context, tx: Tx, store: SessionSto
  * The session to send on: the higher epoch, and of two that crossed each other the one with the lower EK. Both sides
  * decide from the same public values, so they agree.
  */
-export function outranks(candidate: Pick<SessionRow, 'epoch' | 'ephemeralKey'>, current: Pick<SessionRow, 'epoch' | 'ephemeralKey'>): boolean {
+export function outranks(
+  candidate: Pick<SessionRow, 'epoch' | 'ephemeralKey'>,
+  current: Pick<SessionRow, 'epoch' | 'ephemeralKey'>,
+): boolean {
   if (candidate.epoch !== current.epoch) return candidate.epoch > current.epoch
   return Buffer.compare(candidate.ephemeralKey, current.ephemeralKey) < 0
 }

@@ -2,7 +2,7 @@
  * `session.v1.open` and `acknowledge`: decrypt what peers sent, in batches. All items of one peer are done under one
  * lock; the advanced state, the sealed plaintext and the digest are committed together. An item that fails leaves
  * nothing behind but an audit event. Until acknowledged, the same envelope gives the same answer again.
- * @see docs/spec/session.md §5.4, §10
+ * @see docs/spec/custody.md §5
  */
 import type { RequestOf, ResponseOf } from '@tallystick/contracts/call'
 import type { Refusal } from '@tallystick/contracts/codes'
@@ -19,7 +19,7 @@ import { lockPeer, mayTalk, type Peer } from '../peers/peers.store.js'
 import { refuse } from '../refuse.js'
 import { acceptSession } from './accept-session.js'
 import { LiveSession } from './live-session.js'
-import { acknowledgeOpened, countReplay, findOpened, insertOpened, type OpenedEnvelope } from './opened.store.js'
+import { acknowledgeOpened, countReplay, findOpened, insertOpened, type NewlyOpened, type OpenedEnvelope } from './opened.store.js'
 import type { PeerQueue } from './peer-queue.js'
 import type { SessionStore } from './sessions.store.js'
 
@@ -33,7 +33,9 @@ interface Batch {
   readonly peer: Peer
   /** Sessions this batch has in its hands, by session id in hex. */
   readonly live: Map<string, LiveSession>
-  /** Opened now, for the tap after the commit. */
+  /** Opened now: stored at the end of the transaction. */
+  readonly fresh: NewlyOpened[]
+  /** The same as envelopes, for the tap after the commit. */
   readonly opened: Envelope[]
 }
 
@@ -68,7 +70,9 @@ export class OpenMessages {
   async #openFor(fleetId: string, items: readonly Item[]): Promise<Outcome[]> {
     const { db, audit, metrics, tap, clock } = this.#context
     const opened: Envelope[] = []
-    const outcomes = await this.#queue.run(fleetId, () => SecretScope.run((scope) => db.$transaction((tx) => this.#openIn(tx, scope, fleetId, items, opened))))
+    const outcomes = await this.#queue.run(fleetId, () =>
+      SecretScope.run((scope) => db.$transaction((tx) => this.#openIn(tx, scope, fleetId, items, opened))),
+    )
     audit.committed()
     for (const envelope of opened) {
       metrics.messages.inc({ direction: 'in' })
@@ -88,20 +92,32 @@ export class OpenMessages {
     if (!peer || !mayTalk(peer)) {
       const reason = peer ? 'blocked-peer' : 'unknown-peer'
       await this.#context.audit.record(tx, 'AuthFailed', { surface: 'p2p', reason, client: fleetId, count: items.length })
-      return items.map(({ envelopeDigest: digest }) => ({ ...refuse('UnauthorizedPeer', peer ? `this peer is ${peer.trust}` : 'no such peer'), envelopeDigest: digest }))
+      return items.map(({ envelopeDigest: digest }) => ({
+        ...refuse('UnauthorizedPeer', peer ? `this peer is ${peer.trust}` : 'no such peer'),
+        envelopeDigest: digest,
+      }))
     }
-    const batch: Batch = { tx, scope, peer, live: new Map(), opened }
-    const known = await findOpened(this.#context, tx, items.map((item) => item.envelopeDigest))
+    const batch: Batch = { tx, scope, peer, live: new Map(), fresh: [], opened }
+    const known = await findOpened(
+      this.#context,
+      tx,
+      items.map((item) => item.envelopeDigest),
+    )
     const outcomes: Outcome[] = []
     for (const item of items) {
       const outcome = await this.#openOne(batch, known, item)
       outcomes.push({ ...outcome, envelopeDigest: item.envelopeDigest } as Outcome)
     }
     await this.#flush(batch)
+    await insertOpened(this.#context, tx, batch.fresh)
     return outcomes
   }
 
-  async #openOne(batch: Batch, known: Map<string, OpenedEnvelope>, item: Item): Promise<Refusal | { ok: true; payload: Uint8Array; epoch: number }> {
+  async #openOne(
+    batch: Batch,
+    known: Map<string, OpenedEnvelope>,
+    item: Item,
+  ): Promise<Refusal | { ok: true; payload: Uint8Array; epoch: number }> {
     const digest = envelopeDigest(item.envelope)
     if (!equalConstantTime(digest, item.envelopeDigest)) return refuse('InvalidRequest', 'the digest is not that of the envelope')
     const before = known.get(toHex(digest))
@@ -112,7 +128,7 @@ export class OpenMessages {
       const openedAt = new Date(this.#context.clock.now())
       const { epoch } = envelope.header
       const { fleetId } = batch.peer
-      await insertOpened(this.#context, batch.tx, { digest, fleetId, sid, epoch, plaintext: payload, openedAt })
+      batch.fresh.push({ digest, fleetId, sid, epoch, plaintext: payload, openedAt })
       known.set(toHex(digest), { digest, fleetId, epoch, acknowledged: false, replays: 0, plaintext: () => payload })
       batch.opened.push(envelope)
       return { ok: true, payload, epoch }
@@ -129,7 +145,8 @@ export class OpenMessages {
     if (!before.acknowledged) return { ok: true, payload: before.plaintext(), epoch: before.epoch }
     await countReplay(tx, before.digest)
     // The first repetition is worth an event; a peer that sends it a thousand times must not fill the log.
-    if (before.replays === 0) await this.#context.audit.record(tx, 'ReplayRejected', { peer: peer.fleetId, envelopeDigest: toHex(before.digest) })
+    if (before.replays === 0)
+      await this.#context.audit.record(tx, 'ReplayRejected', { peer: peer.fleetId, envelopeDigest: toHex(before.digest) })
     return refuse('DuplicateMessage', 'this envelope was opened and acknowledged before')
   }
 
@@ -141,7 +158,15 @@ export class OpenMessages {
       // Accepting may wipe old epochs: no state of this batch may be waiting to be written over that.
       await this.#flush(batch)
       const { tx, scope, peer } = batch
-      const accepted = await acceptSession({ context: this.#context, identity: this.#identity, store: this.#store, tx, scope, peer, envelope })
+      const accepted = await acceptSession({
+        context: this.#context,
+        identity: this.#identity,
+        store: this.#store,
+        tx,
+        scope,
+        peer,
+        envelope,
+      })
       batch.live.set(toHex(sid), accepted.session)
       return { payload: accepted.plaintext, sid }
     }
@@ -178,8 +203,10 @@ export class OpenMessages {
     const { audit, limits, log } = this.#context
     const envelope = { peer: peer.fleetId, envelopeDigest: toHex(digest) }
     log.warn({ ...envelope, code: error.code }, 'an envelope did not open')
-    if (error.code === 'VerificationFailed') await audit.record(tx, 'VerificationFailed', { ...envelope, what: 'commitment', code: error.code })
-    if (error.code === 'IdentityChanged') await audit.record(tx, 'VerificationFailed', { ...envelope, what: 'certificate', code: error.code })
+    if (error.code === 'VerificationFailed')
+      await audit.record(tx, 'VerificationFailed', { ...envelope, what: 'commitment', code: error.code })
+    if (error.code === 'IdentityChanged')
+      await audit.record(tx, 'VerificationFailed', { ...envelope, what: 'certificate', code: error.code })
     if (error.code === 'ReplayDetected' || error.code === 'DuplicateMessage') await audit.record(tx, 'ReplayRejected', envelope)
     // The certificate is on its way: the only failure that time mends.
     return refuse(error.code, error.message, error.code === 'IdentityChanged' ? limits.retryAfterMs : undefined)

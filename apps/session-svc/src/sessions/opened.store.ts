@@ -24,22 +24,47 @@ export async function findOpened(context: Context, tx: Tx, digests: readonly Uin
     rows.map((row) => [
       toHex(row.digest),
       {
-        digest: row.digest, fleetId: row.fleetId, epoch: row.epoch, acknowledged: row.acknowledgedAt !== null, replays: row.replays,
-        plaintext: () => context.custody.openBytes({ sealed: row.plaintext!, kekId: row.kekId }, { table: TABLE, row: toHex(row.digest), version: row.version }),
+        digest: row.digest,
+        fleetId: row.fleetId,
+        epoch: row.epoch,
+        acknowledged: row.acknowledgedAt !== null,
+        replays: row.replays,
+        plaintext: () =>
+          context.custody.openBytes(
+            { sealed: row.plaintext!, kekId: row.kekId },
+            { table: TABLE, row: toHex(row.digest), version: row.version },
+          ),
       },
     ]),
   )
 }
 
-export async function insertOpened(
-  context: Context,
-  tx: Tx,
-  opened: { digest: Uint8Array; fleetId: string; sid: Uint8Array; epoch: number; plaintext: Uint8Array; openedAt: Date },
-): Promise<void> {
-  const { digest, fleetId, sid, epoch, openedAt } = opened
-  const value = context.custody.sealBytes(opened.plaintext, { table: TABLE, row: toHex(digest), version: VERSION })
-  await tx.openedEnvelope.create({
-    data: { digest: plainBytes(digest), fleetId, sid: plainBytes(sid), epoch, plaintext: plainBytes(value.sealed), kekId: value.kekId, version: VERSION, openedAt },
+export interface NewlyOpened {
+  readonly digest: Uint8Array
+  readonly fleetId: string
+  readonly sid: Uint8Array
+  readonly epoch: number
+  readonly plaintext: Uint8Array
+  readonly openedAt: Date
+}
+
+/** Stores what was opened, the plaintexts sealed. */
+export async function insertOpened(context: Context, tx: Tx, opened: readonly NewlyOpened[]): Promise<void> {
+  if (opened.length === 0) return
+  await tx.openedEnvelope.createMany({
+    data: opened.map(({ digest, fleetId, sid, epoch, plaintext, openedAt }) => {
+      const value = context.custody.sealBytes(plaintext, { table: TABLE, row: toHex(digest), version: VERSION })
+      return {
+        digest: plainBytes(digest),
+        fleetId,
+        sid: plainBytes(sid),
+        epoch,
+        plaintext: plainBytes(value.sealed),
+        kekId: value.kekId,
+        version: VERSION,
+        openedAt,
+      }
+    }),
   })
 }
 

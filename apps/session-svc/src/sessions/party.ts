@@ -6,8 +6,11 @@ import type { Identity } from '../identity/identity.js'
 
 export function localParty(identity: Identity, certificate: OwnCertificate): LocalIdentity {
   return {
-    dhSecret: identity.dhSecret, dhPublic: identity.dhKey, certificateDigest: certificate.digest,
-    peerId: certificate.peerIds[0]!, fleetId: identity.fleetId,
+    dhSecret: identity.dhSecret,
+    dhPublic: identity.dhKey,
+    certificateDigest: certificate.digest,
+    peerId: certificate.peerIds[0]!,
+    fleetId: identity.fleetId,
   }
 }
 

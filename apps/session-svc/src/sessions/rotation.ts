@@ -1,7 +1,7 @@
 /**
  * When an epoch ends: application messages 1 to 100 belong to it, message 101 is the first of the next, and so is the
  * first message at an age of 24 h.
- * @see docs/spec/session.md §5
+ * @see docs/spec/custody.md §6
  */
 import type { Limits } from '../limits.js'
 import type { SessionRow } from './sessions.store.js'

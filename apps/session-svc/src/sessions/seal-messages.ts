@@ -2,7 +2,7 @@
  * `session.v1.seal`: encrypt for peers, in batches. All items for one peer are done under one lock and stored with the
  * advanced state in one commit; only then do the envelopes leave this function (save, then release). An item that was
  * sealed before gets its stored bytes and burns no key.
- * @see docs/spec/session.md §4, §5
+ * @see docs/spec/custody.md §5
  */
 import type { RequestOf, ResponseOf } from '@tallystick/contracts/call'
 import type { Refusal } from '@tallystick/contracts/codes'
@@ -81,7 +81,13 @@ export class SealMessages {
       bundle = fetched
     }
     const { retryAfterMs } = this.#context.limits
-    return [...outcomes, ...rest.map(({ messageId }) => ({ ...refuse('Network', 'the session with this peer is being renewed elsewhere', retryAfterMs), messageId }))]
+    return [
+      ...outcomes,
+      ...rest.map(({ messageId }) => ({
+        ...refuse('Network', 'the session with this peer is being renewed elsewhere', retryAfterMs),
+        messageId,
+      })),
+    ]
   }
 
   async #sealUnderLock(fleetId: string, items: readonly Item[], bundle: FetchedBundle | undefined): Promise<Step> {
@@ -96,7 +102,10 @@ export class SealMessages {
     const peer = await lockPeer(tx, fleetId)
     if (!peer) return all(items, refuse('NotFound', 'no such peer'))
     if (!mayTalk(peer)) return all(items, refuse('PeerBlocked', `this peer is ${peer.trust}`))
-    const known = await findSealed(tx, items.map(({ messageId }) => messageId))
+    const known = await findSealed(
+      tx,
+      items.map(({ messageId }) => messageId),
+    )
     const fresh: SealedEnvelopeRow[] = []
     const outcomes: Outcome[] = []
     let session = await this.#activeSession(tx, scope, fleetId)
@@ -121,8 +130,24 @@ export class SealMessages {
         }
         bundle.used = true
         await session?.save(this.#context, tx, this.#store)
-        const started = await startSession({ context: this.#context, identity: this.#identity, store: this.#store, tx, scope, peer, bundle: bundle.bytes, previous: session, reason: due })
-        if (!(started instanceof LiveSession)) return { outcomes: [...outcomes, ...items.slice(i).map((left) => ({ ...started, messageId: left.messageId }))], rest: [], sealed: fresh.length, rotating: false }
+        const started = await startSession({
+          context: this.#context,
+          identity: this.#identity,
+          store: this.#store,
+          tx,
+          scope,
+          peer,
+          bundle: bundle.bytes,
+          previous: session,
+          reason: due,
+        })
+        if (!(started instanceof LiveSession))
+          return {
+            outcomes: [...outcomes, ...items.slice(i).map((left) => ({ ...started, messageId: left.messageId }))],
+            rest: [],
+            sealed: fresh.length,
+            rotating: false,
+          }
         session = started
       }
       const sealed = this.#encrypt(session, item, now)
@@ -131,7 +156,17 @@ export class SealMessages {
         continue
       }
       const { sid, epoch } = session.row
-      const row = { messageId, fleetId, sid, epoch, class: item.class, envelope: sealed, fingerprint, kekId: custody.kekId, sealedAt: new Date(now) }
+      const row = {
+        messageId,
+        fleetId,
+        sid,
+        epoch,
+        class: item.class,
+        envelope: sealed,
+        fingerprint,
+        kekId: custody.kekId,
+        sealedAt: new Date(now),
+      }
       fresh.push(row)
       known.set(messageId, row)
       outcomes.push({ ok: true, messageId, envelope: plainBytes(sealed), epoch })
@@ -150,7 +185,13 @@ export class SealMessages {
     const { row } = session
     const handshake = row.handshake === null ? undefined : decodeHandshake(row.handshake)
     try {
-      const { state, envelope } = encrypt({ arena: this.#context.arena, random: this.#context.random, state: session.state, handshake, plaintext: item.payload })
+      const { state, envelope } = encrypt({
+        arena: this.#context.arena,
+        random: this.#context.random,
+        state: session.state,
+        handshake,
+        plaintext: item.payload,
+      })
       session.advance(state, now)
       if (item.class === 'application') row.sentApplication += 1
       else row.sentControl += 1
@@ -192,7 +233,10 @@ function all(items: readonly Item[], refusal: Refusal): Step {
 
 function repeat(before: SealedEnvelopeRow, item: Item, fingerprint: Uint8Array, kekId: string): Outcome {
   const { messageId } = item
-  const same = before.fleetId === item.fleetId && before.class === item.class && (before.kekId !== kekId || equalConstantTime(before.fingerprint, fingerprint))
+  const same =
+    before.fleetId === item.fleetId &&
+    before.class === item.class &&
+    (before.kekId !== kekId || equalConstantTime(before.fingerprint, fingerprint))
   if (!same) return { ...refuse('Conflict', 'this message id was sealed with another payload, class or peer'), messageId }
   if (before.envelope === null) return { ...refuse('DuplicateMessage', 'sealed long ago; its bytes are no longer kept'), messageId }
   return { ok: true, messageId, envelope: plainBytes(before.envelope), epoch: before.epoch }

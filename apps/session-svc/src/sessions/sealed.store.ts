@@ -26,7 +26,12 @@ export async function findSealed(tx: Tx, messageIds: readonly string[]): Promise
 export async function insertSealed(tx: Tx, rows: readonly SealedEnvelopeRow[]): Promise<void> {
   if (rows.length === 0) return
   await tx.sealedEnvelope.createMany({
-    data: rows.map((row) => ({ ...row, sid: plainBytes(row.sid), envelope: row.envelope && plainBytes(row.envelope), fingerprint: plainBytes(row.fingerprint) })),
+    data: rows.map((row) => ({
+      ...row,
+      sid: plainBytes(row.sid),
+      envelope: row.envelope && plainBytes(row.envelope),
+      fingerprint: plainBytes(row.fingerprint),
+    })),
   })
 }
 

@@ -78,8 +78,13 @@ export class SessionStore {
     const value = context.custody.sealSecret(state, { table: TABLE, row: toHex(row.sid), version: 1 })
     await tx.session.create({
       data: {
-        ...row, sid: plainBytes(row.sid), ephemeralKey: plainBytes(row.ephemeralKey), handshake: row.handshake && plainBytes(row.handshake),
-        state: plainBytes(value.sealed), kekId: value.kekId, version: 1,
+        ...row,
+        sid: plainBytes(row.sid),
+        ephemeralKey: plainBytes(row.ephemeralKey),
+        handshake: row.handshake && plainBytes(row.handshake),
+        state: plainBytes(value.sealed),
+        kekId: value.kekId,
+        version: 1,
       },
     })
   }

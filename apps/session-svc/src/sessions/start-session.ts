@@ -54,16 +54,38 @@ export async function startSession(request: StartRequest): Promise<LiveSession |
   try {
     const hasExporter = previous !== undefined && describe(previous.state).exporterHash !== null
     const salt = hasExporter ? scope.own(exporter(previous.state, arena)) : undefined
-    started = initiate({ arena, random, self: localParty(identity, own), peer: remoteParty(read.bundle.certificate, now), bundle: read.bundle, epoch, salt })
+    started = initiate({
+      arena,
+      random,
+      self: localParty(identity, own),
+      peer: remoteParty(read.bundle.certificate, now),
+      bundle: read.bundle,
+      epoch,
+      salt,
+    })
   } catch (error) {
     return rejectBundle(request, error)
   }
   scope.own(started.state)
   const at = new Date(now)
   const row: SessionRow = {
-    sid: started.sid, fleetId: peer.fleetId, epoch, role: 'initiator', ephemeralKey: started.handshake.ek, state: null, kekId: '', version: 1,
-    handshake: encodeHandshake(started.handshake), active: true, confirmed: false, sentApplication: 0, sentControl: 0, received: 0,
-    startedAt: at, lastUsedAt: at, retiredAt: null,
+    sid: started.sid,
+    fleetId: peer.fleetId,
+    epoch,
+    role: 'initiator',
+    ephemeralKey: started.handshake.ek,
+    state: null,
+    kekId: '',
+    version: 1,
+    handshake: encodeHandshake(started.handshake),
+    active: true,
+    confirmed: false,
+    sentApplication: 0,
+    sentControl: 0,
+    received: 0,
+    startedAt: at,
+    lastUsedAt: at,
+    retiredAt: null,
   }
   if (previous) await supersede(context, tx, store, previous.row, at)
   await store.insert(context, tx, row, started.state)
