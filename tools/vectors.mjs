@@ -38,7 +38,7 @@ function answer(operations, line) {
 
 function refusal(error) {
   if (typeof error?.code === 'string') return { error: error.code, message: error.message, ...(Array.isArray(error.violations) ? { errors: error.violations } : {}) }
-  return { error: error instanceof InputError ? 'InvalidRequest' : 'Internal', message: error?.message ?? String(error) }
+  return { error: error instanceof InputError || error instanceof RangeError || error instanceof TypeError ? 'InvalidRequest' : 'Internal', message: error?.message ?? String(error) }
 }
 
 class InputError extends Error {}

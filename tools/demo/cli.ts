@@ -96,7 +96,7 @@ async function exchange(options: Options, fleets: TwoFleets, screen: Screen, sig
   screen.done('accepted, with a signed verdict', accepted.times.accepted ?? '')
 
   screen.begin('verifying both audit logs')
-  const [acmeAudit, globexAudit] = await Promise.all([auditVerify(acme.info, signal), auditVerify(globex.info, signal)])
+  const [acmeAudit, globexAudit] = await Promise.all([auditVerify(path.join(options.data, 'acme'), signal), auditVerify(path.join(options.data, 'globex'), signal)])
   screen.done('audit log of acme verified', lastLine(acmeAudit))
   screen.done('audit log of globex verified', lastLine(globexAudit))
 

@@ -2,23 +2,22 @@
 import { spawn } from 'node:child_process'
 import path from 'node:path'
 import { ROOT } from '../paths.ts'
-import type { FleetInfo } from '../fleet/layout.ts'
 
 const COMMAND = path.join(ROOT, 'apps', 'cli', 'bin', 'tallystick.mjs')
 
-/** Every checkpoint, entry and proof of the fleet's log is fetched and recomputed. @returns what the command printed */
-export function auditVerify(fleet: FleetInfo, signal: AbortSignal): Promise<string> {
-  return run(['audit', 'verify'], { TALLYSTICK_URL: fleet.api.url, TALLYSTICK_TOKEN: fleet.api.tokens.auditor }, signal)
+/** The fleet's log is fetched and recomputed, and compared with its signed checkpoint. @returns what the command printed */
+export function auditVerify(fleetDir: string, signal: AbortSignal): Promise<string> {
+  return run(['audit', 'verify', '--fleet', fleetDir], signal)
 }
 
 /** Needs no fleet: no address and no token is given. */
 export function evidenceVerify(file: string, signal: AbortSignal): Promise<string> {
-  return run(['evidence', 'verify', file], {}, signal)
+  return run(['evidence', 'verify', file], signal)
 }
 
-function run(args: string[], env: NodeJS.ProcessEnv, signal: AbortSignal): Promise<string> {
+function run(args: string[], signal: AbortSignal): Promise<string> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [COMMAND, ...args], { env: { PATH: process.env.PATH, HOME: process.env.HOME, NO_COLOR: '1', ...env }, stdio: ['ignore', 'pipe', 'pipe'], signal })
+    const child = spawn(process.execPath, [COMMAND, ...args], { env: { PATH: process.env.PATH, HOME: process.env.HOME, NO_COLOR: '1' }, stdio: ['ignore', 'pipe', 'pipe'], signal })
     let output = ''
     child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()))
     child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()))

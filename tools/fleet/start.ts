@@ -61,6 +61,7 @@ export interface RunningFleet {
   stop(): Promise<void>
 }
 
+const STOP_ORDER: readonly (readonly Service[])[] = [['invoice-svc'], ['relay-svc', 'session-svc'], ['audit-svc']]
 const READY_WITHIN_MS = 90_000
 /** So many ends before it was ever ready mean that it will not start. */
 const HOPELESS_STARTS = 3
@@ -176,7 +177,8 @@ class Fleet implements RunningFleet {
 
   async #stop(): Promise<void> {
     await this.#starting?.catch(() => undefined) // whoever started it hears of that
-    await Promise.all(SERVICES.map((service) => this.#keepers.get(service)?.stop()))
+    // Callers before those whom they call: what is under way can finish, and no circuit opens over an orderly stop.
+    for (const services of STOP_ORDER) await Promise.all(services.map((service) => this.#keepers.get(service)?.stop()))
     await this.#keepers.get('nats')?.stop('SIGTERM', 5_000)
     await this.#postgres?.stop()
     const ports = this.#ports

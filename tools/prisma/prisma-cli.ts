@@ -1,7 +1,7 @@
 /** Runs the Prisma CLI without network: no engine download, no telemetry, no update notice. */
 import { spawn } from 'node:child_process'
 import path from 'node:path'
-import { NODE_MODULES, ROOT, type Short } from '../paths.ts'
+import { CACHE, NODE_MODULES, ROOT, type Short } from '../paths.ts'
 
 export interface PrismaRun {
   code: number
@@ -20,6 +20,8 @@ export function runPrisma(short: Short, args: readonly string[], env: NodeJS.Pro
         PRISMA_SCHEMA_ENGINE_BINARY: path.join(ROOT, 'tools', 'prisma', 'schema-engine.mjs'),
         PRISMA_HIDE_UPDATE_MESSAGE: '1',
         CHECKPOINT_DISABLE: '1',
+        // Its bundle is large: compiled code is kept for the next run.
+        NODE_COMPILE_CACHE: path.join(CACHE, 'compile'),
         NO_COLOR: '1',
         CI: '1',
         ...env,

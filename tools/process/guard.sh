@@ -2,10 +2,11 @@
 # Ends what a process has started when that process goes away, however it goes (kill -9 included).
 # Reads from standard input, which only the guarded process holds open:
 #   add PID SIGNAL | del PID | rm DIRECTORY
-# At the end of the input every process still listed gets its signal, then SIGKILL after ten seconds, and the
-# listed directories are removed. A process id counts only together with its start time, so that a reused id is
+# At the end of the input every process still listed gets its signal, then SIGKILL after ten seconds (or the tenths of
+# a second given as the first argument), and the listed directories are removed. A process id counts only together with its start time, so that a reused id is
 # left alone.
 set -u
+patience=${1:-100}
 entries=''
 directories=''
 
@@ -39,7 +40,7 @@ $reversed
 LIST
 
 rounds=0
-while [ "$rounds" -lt 100 ]; do
+while [ "$rounds" -lt "$patience" ]; do
   left=''
   while read -r pid signal start; do
     [ -n "$pid" ] && alive "$pid" "$start" && left=yes

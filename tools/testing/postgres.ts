@@ -15,6 +15,8 @@ import { freePort } from '../process/ports.ts'
 export interface TestPostgres {
   /** Superuser, database `postgres`. */
   readonly url: string
+  /** For `startFleet({ postgres })`: fleets on this server, copied from a migrated template. */
+  readonly server: { adminUrl: string; template: () => Promise<string> }
   /** A database of its own with all four schemas; the name is also the fleet's. */
   createFleet(name: string): Promise<TestFleetDatabase>
   stop(): Promise<void>
@@ -46,6 +48,7 @@ function overServer(url: string, suffix: string, stopServer: () => Promise<void>
   const made: string[] = []
   return {
     url,
+    server: { adminUrl: url, template: () => ensureTemplate(url) },
     async createFleet(name) {
       const fleet = `${name}${suffix}`
       made.push(fleet)

@@ -47,3 +47,6 @@ export function clientActor(client: string): string {
 export function now(app: Pick<App, 'clock'>): Date {
   return new Date(app.clock.now())
 }
+
+/** Waiting for a connection and running, milliseconds: a burst queues for its turn instead of failing. */
+export const TRANSACTION = { maxWait: 10_000, timeout: 15_000 }

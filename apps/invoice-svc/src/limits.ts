@@ -116,9 +116,24 @@ export function limitsWith(overrides: Partial<Limits> = {}): Limits {
 /** What GET /v1/limits says. */
 export function describeLimits(limits: Limits): Array<{ name: string; value: number; unit: string; reason: string }> {
   return [
-    { name: 'api-rate', value: limits.apiRatePerMinute, unit: 'requests per minute, endpoint and client', reason: 'one client must not starve the others' },
-    { name: 'auth-failures', value: limits.authFailuresPerMinute, unit: 'refused requests per minute and address', reason: 'slows the guessing of tokens' },
-    { name: 'json-body', value: limits.jsonBodyBytes, unit: 'bytes', reason: 'a document of thousands of lines fits; attachments come as UBL' },
+    {
+      name: 'api-rate',
+      value: limits.apiRatePerMinute,
+      unit: 'requests per minute, endpoint and client',
+      reason: 'one client must not starve the others',
+    },
+    {
+      name: 'auth-failures',
+      value: limits.authFailuresPerMinute,
+      unit: 'refused requests per minute and address',
+      reason: 'slows the guessing of tokens',
+    },
+    {
+      name: 'json-body',
+      value: limits.jsonBodyBytes,
+      unit: 'bytes',
+      reason: 'a document of thousands of lines fits; attachments come as UBL',
+    },
     { name: 'json-depth', value: JSON_DEPTH, unit: 'levels', reason: 'no document is nested deeper; a nesting bomb ends here' },
     { name: 'xml-body', value: limits.xmlBodyBytes, unit: 'bytes', reason: 'a UBL document with attachments' },
     { name: 'document', value: limits.documentBytes, unit: 'bytes', reason: 'one payload of the envelope, with room for its statement' },
@@ -126,7 +141,12 @@ export function describeLimits(limits: Limits): Array<{ name: string; value: num
     { name: 'page', value: PAGE_MAX, unit: 'items', reason: 'one answer stays small' },
     { name: 'pump-batch', value: limits.pumpBatch, unit: 'messages', reason: 'one call of the bus' },
     { name: 'retry-max', value: limits.retryMaxMs, unit: 'ms', reason: 'a peer that is back is noticed within this' },
-    { name: 'statement-lifetime', value: limits.statementLifetimeMs, unit: 'ms', reason: 'a peer that is away for a month still gets a valid document' },
+    {
+      name: 'statement-lifetime',
+      value: limits.statementLifetimeMs,
+      unit: 'ms',
+      reason: 'a peer that is away for a month still gets a valid document',
+    },
     { name: 'event-listeners', value: limits.changesListeners, unit: 'connections per replica', reason: 'each costs a socket' },
   ]
 }

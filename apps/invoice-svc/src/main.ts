@@ -20,26 +20,39 @@ await runService({
     TALLYSTICK_HTTP_BEHIND_TLS: z.enum(['true', 'false']).default('false'),
   }),
   async start(host) {
-    const db = new PrismaClient({ adapter: new PrismaPg({ connectionString: secretText(host.secret('database-url')), max: DATABASE_CONNECTIONS }, { schema: 'invoice' }) })
+    const db = new PrismaClient({
+      adapter: new PrismaPg(
+        { connectionString: secretText(host.secret('database-url')), max: DATABASE_CONNECTIONS },
+        { schema: 'invoice' },
+      ),
+    })
     const tokenFile = host.secret('api-tokens.json')
     const tokens = TokenBook.read(tokenFile)
     tokenFile.fill(0)
     const database = async (): Promise<void> => void (await db.$queryRaw`SELECT 1 FROM peer LIMIT 1`)
     host.readiness('database', database)
     const assembled = assemble({
-      db, tokens, rpc: host.rpc, clock: host.clock, log: host.log, metrics: host.metrics,
+      db,
+      tokens,
+      rpc: host.rpc,
+      clock: host.clock,
+      log: host.log,
+      metrics: host.metrics,
       limits: limitsWith({ apiRatePerMinute: host.env.TALLYSTICK_API_RATE_PER_MINUTE }),
-      missing: async () => [...(host.bus.connected ? [] : ['nats']), ...(await settles(database) ? [] : ['database'])],
+      missing: async () => [...(host.bus.connected ? [] : ['nats']), ...((await settles(database)) ? [] : ['database'])],
     })
     host.rpc.onTransition((transition) => {
-      assembled.breakerChanged(transition).catch((error: unknown) => host.log.error({ err: error, target: transition.target }, 'a change of a circuit could not be recorded'))
+      assembled
+        .breakerChanged(transition)
+        .catch((error: unknown) => host.log.error({ err: error, target: transition.target }, 'a change of a circuit could not be recorded'))
     })
     assembled.start()
     return {
       module: assembled.module,
       http: {
         port: host.env.TALLYSTICK_HTTP_PORT,
-        configure: (app) => configureEdge(app, assembled.app, { routes: apiRoutes(), behindTls: host.env.TALLYSTICK_HTTP_BEHIND_TLS === 'true' }),
+        configure: (app) =>
+          configureEdge(app, assembled.app, { routes: apiRoutes(), behindTls: host.env.TALLYSTICK_HTTP_BEHIND_TLS === 'true' }),
       },
       async stop() {
         await assembled.stop()

@@ -1,5 +1,5 @@
 /** Metrics of this service. No label holds an id of a document or a peer. */
-import { Counter, Histogram, type Registry } from 'prom-client'
+import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
 
 export interface AppMetrics {
   /** Seconds from the share to each stage. */
@@ -7,20 +7,42 @@ export interface AppMetrics {
   readonly rateLimited: Counter<'layer'>
   readonly httpDuration: Histogram<'method' | 'route' | 'status'>
   readonly verificationFailures: Counter<'what'>
+  readonly signatureFailures: Counter
+  readonly replayRejected: Counter
+  readonly nonceStoreSize: Gauge
 }
 
 export function createMetrics(registry: Registry): AppMetrics {
   const registers = [registry]
   return {
     shareDuration: new Histogram({
-      name: 'tallystick_share_duration_seconds', help: 'Seconds from a share to each of its stages', labelNames: ['stage'], registers,
+      name: 'tallystick_share_duration_seconds',
+      help: 'Seconds from a share to each of its stages',
+      labelNames: ['stage'],
+      registers,
       buckets: [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600, 86_400],
     }),
-    rateLimited: new Counter({ name: 'tallystick_rate_limited_total', help: 'Requests refused by a rate limit', labelNames: ['layer'], registers }),
+    rateLimited: new Counter({
+      name: 'tallystick_rate_limited_total',
+      help: 'Requests refused by a rate limit',
+      labelNames: ['layer'],
+      registers,
+    }),
     httpDuration: new Histogram({
-      name: 'tallystick_http_request_duration_seconds', help: 'Seconds of one API request', labelNames: ['method', 'route', 'status'], registers,
+      name: 'tallystick_http_request_duration_seconds',
+      help: 'Seconds of one API request',
+      labelNames: ['method', 'route', 'status'],
+      registers,
       buckets: [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5],
     }),
-    verificationFailures: new Counter({ name: 'tallystick_verification_failures_total', help: 'Received messages whose content did not verify', labelNames: ['what'], registers }),
+    verificationFailures: new Counter({
+      name: 'tallystick_verification_failures_total',
+      help: 'Received messages whose content did not verify',
+      labelNames: ['what'],
+      registers,
+    }),
+    signatureFailures: new Counter({ name: 'tallystick_signature_failures_total', help: 'Received statements whose signature was refused', registers }),
+    replayRejected: new Counter({ name: 'tallystick_replay_rejected_total', help: 'Received statements that had been used before', registers }),
+    nonceStoreSize: new Gauge({ name: 'tallystick_nonce_store_size', help: 'Nonces of statements kept until they expire', registers }),
   }
 }

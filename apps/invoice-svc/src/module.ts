@@ -34,8 +34,17 @@ import { SharesController } from './shares/shares.controller.js'
 import { sweep, SWEEP_EVERY_MS } from './sweep.js'
 
 export const HTTP_CONTROLLERS: Array<Type<unknown>> = [
-  FleetController, PeersController, ConsentsController, documentsController('invoices', 'invoice'), documentsController('credit-notes', 'credit-note'), AnyDocumentController, SharesController, InboxController,
-  AuditController, EventsController, OpsController,
+  FleetController,
+  PeersController,
+  ConsentsController,
+  documentsController('invoices', 'invoice'),
+  documentsController('credit-notes', 'credit-note'),
+  AnyDocumentController,
+  SharesController,
+  InboxController,
+  AuditController,
+  EventsController,
+  OpsController,
 ]
 
 export const API_VERSION = '1.0.0'
@@ -78,7 +87,12 @@ export function assemble(parts: Parts): Assembled {
   const proofs = step('proofs', STEP_POLL_MS, () => proveOnce(app))
   const sweeper = step('sweep', SWEEP_EVERY_MS, () => sweep(app))
   const app: App = {
-    db, rpc, clock, log, limits, tokens,
+    db,
+    rpc,
+    clock,
+    log,
+    limits,
+    tokens,
     metrics: createMetrics(metrics),
     fleet: new OwnFleet({ rpc, clock }),
     feed: new ChangeFeed({ db, log, limits }),
@@ -110,7 +124,15 @@ export function assemble(parts: Parts): Assembled {
     },
     async breakerChanged({ service, target, from, to }) {
       await db.$transaction(async (tx) => {
-        await recordAuditEvents(tx, [newAuditEvent({ type: 'BreakerStateChanged', actor: SERVICE_ACTOR, at: clock.now(), id: newId(), body: { service, target, from, to } })])
+        await recordAuditEvents(tx, [
+          newAuditEvent({
+            type: 'BreakerStateChanged',
+            actor: SERVICE_ACTOR,
+            at: clock.now(),
+            id: newId(),
+            body: { service, target, from, to },
+          }),
+        ])
         await recordChange(tx, now(app), { topic: 'breaker', subject: target, data: { target, from, to } })
       })
       audit.wake()

@@ -17,5 +17,6 @@ export async function sweep(app: App): Promise<number> {
     sweepNonces(app.db, new Date(now)),
     app.db.$executeRaw`DELETE FROM rate_window WHERE updated_at < ${new Date(now - 2 * API_RATE_WINDOW_MS)}`,
   ])
+  app.metrics.nonceStoreSize.set(await app.db.statementNonce.count())
   return counts.reduce((sum, count) => sum + count, 0)
 }

@@ -24,7 +24,14 @@ describe('drafts', () => {
   it('creates a draft from JSON and says what issuing would refuse', async () => {
     const answer = await service.request('POST', '/v1/invoices', { body: { currency: 'EUR' } })
     expect(answer.status).toBe(201)
-    expect(answer.json).toMatchObject({ kind: 'invoice', state: 'draft', status: 'draft', number: null, source: 'json', contentDigest: null })
+    expect(answer.json).toMatchObject({
+      kind: 'invoice',
+      state: 'draft',
+      status: 'draft',
+      number: null,
+      source: 'json',
+      contentDigest: null,
+    })
     expect(answer.json.violations.length).toBeGreaterThan(0)
     expect(answer.json.violations[0]).toEqual({ pointer: expect.any(String), rule: expect.any(String), message: expect.any(String) })
   })
@@ -34,7 +41,12 @@ describe('drafts', () => {
     expect(answer.status).toBe(422)
     expect(answer.headers['content-type']).toMatch(/^application\/problem\+json/)
     expect(answer.json.errors.map((e: { pointer: string }) => e.pointer).sort()).toEqual(['/color', '/totals/payable'])
-    expect(answer.json).toMatchObject({ status: 422, type: expect.stringContaining('urn:tallystick:problem:'), title: expect.any(String), traceId: expect.any(String) })
+    expect(answer.json).toMatchObject({
+      status: 422,
+      type: expect.stringContaining('urn:tallystick:problem:'),
+      title: expect.any(String),
+      traceId: expect.any(String),
+    })
   })
 
   it('imports UBL and exports the same terms', async () => {
@@ -49,7 +61,10 @@ describe('drafts', () => {
 
   it('changes a draft by merge patch, and only a draft', async () => {
     const id = await create()
-    const changed = await service.request('PATCH', `/v1/invoices/${id}`, { body: { buyerReference: 'PO-8', dueDate: null }, type: 'application/merge-patch+json' })
+    const changed = await service.request('PATCH', `/v1/invoices/${id}`, {
+      body: { buyerReference: 'PO-8', dueDate: null },
+      type: 'application/merge-patch+json',
+    })
     expect(changed.status, changed.text).toBe(200)
     expect(changed.json.document).toMatchObject({ buyerReference: 'PO-8' })
     expect(changed.json.document.dueDate).toBeUndefined()
@@ -59,7 +74,10 @@ describe('drafts', () => {
   })
 
   it('prints a page in which nothing from outside is markup', async () => {
-    const id = await create({ notes: [{ text: '<script>alert(1)</script>' }], buyer: { name: '"><img src=x onerror=alert(1)>', address: { country: 'NL' } } })
+    const id = await create({
+      notes: [{ text: '<script>alert(1)</script>' }],
+      buyer: { name: '"><img src=x onerror=alert(1)>', address: { country: 'NL' } },
+    })
     const page = await service.request('GET', `/v1/invoices/${id}`, { headers: { accept: 'text/html' } })
     expect(page.status).toBe(200)
     expect(page.headers['content-type']).toMatch(/^text\/html/)
@@ -75,7 +93,12 @@ describe('issue', () => {
     const id = await create()
     const issued = await service.request('POST', `/v1/invoices/${id}/issue`, { body: { series: 'FRZ' } })
     expect(issued.status, issued.text).toBe(200)
-    expect(issued.json).toMatchObject({ state: 'issued', number: 'FRZ-2026-0001', payableAmount: '166.24', contentDigest: expect.stringMatching(/^[0-9a-f]{64}$/) })
+    expect(issued.json).toMatchObject({
+      state: 'issued',
+      number: 'FRZ-2026-0001',
+      payableAmount: '166.24',
+      contentDigest: expect.stringMatching(/^[0-9a-f]{64}$/),
+    })
     await expect(service.db.$executeRaw`UPDATE document SET number = 'X' WHERE id = ${id}::uuid`).rejects.toThrow(/frozen/)
   })
 
@@ -89,7 +112,9 @@ describe('issue', () => {
 
   it('issued twice at once gives one number', async () => {
     const id = await create()
-    const answers = await Promise.all(Array.from({ length: 8 }, () => service.request('POST', `/v1/invoices/${id}/issue`, { body: { series: 'RACE' } })))
+    const answers = await Promise.all(
+      Array.from({ length: 8 }, () => service.request('POST', `/v1/invoices/${id}/issue`, { body: { series: 'RACE' } })),
+    )
     expect(answers.map((a) => a.status).sort()).toEqual([200, 409, 409, 409, 409, 409, 409, 409])
     const next = await create()
     expect((await service.request('POST', `/v1/invoices/${next}/issue`, { body: { series: 'RACE' } })).json.number).toBe('RACE-2026-0002')
@@ -98,8 +123,13 @@ describe('issue', () => {
   it('numbers without gaps, refusals in between included', async () => {
     const good = await Promise.all(Array.from({ length: 20 }, () => create()))
     const bad = await Promise.all(Array.from({ length: 10 }, () => create({ lines: [] })))
-    const answers = await Promise.all([...good, ...bad].sort().map((id) => service.request('POST', `/v1/invoices/${id}/issue`, { body: { series: 'GAP' } })))
-    const numbers = answers.filter((a) => a.status === 200).map((a) => a.json.number as string).sort()
+    const answers = await Promise.all(
+      [...good, ...bad].sort().map((id) => service.request('POST', `/v1/invoices/${id}/issue`, { body: { series: 'GAP' } })),
+    )
+    const numbers = answers
+      .filter((a) => a.status === 200)
+      .map((a) => a.json.number as string)
+      .sort()
     expect(numbers).toEqual(Array.from({ length: 20 }, (_, n) => `GAP-2026-${String(n + 1).padStart(4, '0')}`))
     expect(answers.filter((a) => a.status === 422)).toHaveLength(10)
   })
@@ -124,7 +154,9 @@ describe('issue', () => {
   })
 
   it('serves credit notes by the same code', async () => {
-    const draft = await service.request('POST', '/v1/credit-notes', { body: draftInvoice({ typeCode: '381', precedingInvoices: [{ number: 'INV-1' }] }) })
+    const draft = await service.request('POST', '/v1/credit-notes', {
+      body: draftInvoice({ typeCode: '381', precedingInvoices: [{ number: 'INV-1' }] }),
+    })
     expect(draft.status, draft.text).toBe(201)
     const issued = await service.request('POST', `/v1/credit-notes/${draft.json.id}/issue`)
     expect(issued.json, issued.text).toMatchObject({ kind: 'credit-note', state: 'issued', number: expect.stringMatching(/^CN-2026-/) })
@@ -139,7 +171,10 @@ describe('lists', () => {
     const seen: string[] = []
     let after: string | null = ''
     while (after !== null) {
-      const page: Awaited<ReturnType<Service['request']>> = await service.request('GET', `/v1/invoices?limit=3${after === '' ? '' : `&after=${after}`}`)
+      const page: Awaited<ReturnType<Service['request']>> = await service.request(
+        'GET',
+        `/v1/invoices?limit=3${after === '' ? '' : `&after=${after}`}`,
+      )
       expect(page.status, page.text).toBe(200)
       seen.push(...page.json.items.map((item: { id: string }) => item.id))
       after = page.json.next as string | null

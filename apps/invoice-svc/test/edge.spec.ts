@@ -9,7 +9,10 @@ let limited: Service
 beforeAll(async () => {
   postgres = await startPostgres()
   service = await startInvoiceService({ databaseUrl: (await postgres.createFleet('edge')).urls.invoice })
-  limited = await startInvoiceService({ databaseUrl: (await postgres.createFleet('limited')).urls.invoice, limits: { apiRatePerMinute: 100, authFailuresPerMinute: 20 } })
+  limited = await startInvoiceService({
+    databaseUrl: (await postgres.createFleet('limited')).urls.invoice,
+    limits: { apiRatePerMinute: 100, authFailuresPerMinute: 20 },
+  })
 })
 afterAll(async () => {
   await service?.stop()
@@ -22,7 +25,9 @@ const concrete = (path: string) => path.replaceAll(/:id|:eventId/g, id).replace(
 
 describe('tokens', () => {
   it('every route but the open ones refuses a request without a token, an unknown one, and one without the scope', async () => {
-    const open = apiRoutes().filter((route) => route.scope === null).map((route) => route.path)
+    const open = apiRoutes()
+      .filter((route) => route.scope === null)
+      .map((route) => route.path)
     expect(open.sort()).toEqual(['/health/live', '/health/ready', '/openapi.json'])
     for (const { method, path, scope } of apiRoutes()) {
       if (scope === null) continue
@@ -41,7 +46,9 @@ describe('tokens', () => {
     for (let n = 0; n < 30; n++) await service.request('GET', '/v1/fleet', { token: 'wrong-wrong-wrong-wrong' })
     await service.app.refusals.flush()
     const rows = await service.db.auditOutbox.findMany()
-    const events = rows.map((row) => row.event as { type: string; body: { reason?: string; count: number } }).filter((event) => event.type === 'AuthFailed')
+    const events = rows
+      .map((row) => row.event as { type: string; body: { reason?: string; count: number } })
+      .filter((event) => event.type === 'AuthFailed')
     const unknown = events.filter((event) => event.body.reason === 'unknown-token')
     expect(unknown.reduce((sum, event) => sum + event.body.count, 0)).toBeGreaterThanOrEqual(30)
     expect(unknown.length).toBeLessThan(10)
@@ -91,7 +98,13 @@ describe('hostile input', () => {
       ['['.repeat(1_000_000), 'application/json'],
       ['{"a":'.repeat(200_000), 'application/json'],
       [`${'<a>'.repeat(340_000)}`, 'application/xml'],
-      [`<Invoice xmlns="urn:oasis:names:specification:ubl:schema:xsd:Invoice-2">${'<a>'.repeat(170_000)}${'</a>'.repeat(170_000)}</Invoice>`.slice(0, 1_048_576), 'application/xml'],
+      [
+        `<Invoice xmlns="urn:oasis:names:specification:ubl:schema:xsd:Invoice-2">${'<a>'.repeat(170_000)}${'</a>'.repeat(170_000)}</Invoice>`.slice(
+          0,
+          1_048_576,
+        ),
+        'application/xml',
+      ],
     ]
     await post('[1]')
     await post('<a/>', 'application/xml')
@@ -104,13 +117,27 @@ describe('hostile input', () => {
   })
 
   it('refuses a document type declaration by name', async () => {
-    const answer = await post('<?xml version="1.0"?><!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><Invoice xmlns="urn:oasis:names:specification:ubl:schema:xsd:Invoice-2">&e;</Invoice>', 'application/xml')
+    const answer = await post(
+      '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><Invoice xmlns="urn:oasis:names:specification:ubl:schema:xsd:Invoice-2">&e;</Invoice>',
+      'application/xml',
+    )
     expect([answer.status, answer.json.code]).toEqual([422, 'XML-DOCTYPE'])
     expect(answer.text).not.toContain('root:')
   })
 
   it('refuses names that reach into prototypes, at every level, and repeated keys', async () => {
-    for (const body of ['{"__proto__":{"x":1}}', '{"seller":{"constructor":{"prototype":{"x":1}}}}', '{"seller":{"prototype":1}}', '{"number":"1","number":"2"}', '{"a":1e999}', '{"a":"\u0001"}', '{', '', '[] []', '\ufeff{}']) {
+    for (const body of [
+      '{"__proto__":{"x":1}}',
+      '{"seller":{"constructor":{"prototype":{"x":1}}}}',
+      '{"seller":{"prototype":1}}',
+      '{"number":"1","number":"2"}',
+      '{"a":1e999}',
+      '{"a":"\u0001"}',
+      '{',
+      '',
+      '[] []',
+      '\ufeff{}',
+    ]) {
       const answer = await post(body)
       expect([body, answer.status >= 400 && answer.status < 500]).toEqual([body, true])
     }
@@ -141,8 +168,16 @@ describe('hostile input', () => {
   })
 
   it('sends security headers with everything, and a trace id with every problem', async () => {
-    for (const answer of [await service.request('GET', '/v1/invoices'), await service.request('GET', '/nowhere'), await service.request('GET', '/v1/fleet', { token: null })]) {
-      expect(answer.headers).toMatchObject({ 'x-content-type-options': 'nosniff', 'x-frame-options': 'DENY', 'content-security-policy': expect.stringContaining("default-src 'none'") })
+    for (const answer of [
+      await service.request('GET', '/v1/invoices'),
+      await service.request('GET', '/nowhere'),
+      await service.request('GET', '/v1/fleet', { token: null }),
+    ]) {
+      expect(answer.headers).toMatchObject({
+        'x-content-type-options': 'nosniff',
+        'x-frame-options': 'DENY',
+        'content-security-policy': expect.stringContaining("default-src 'none'"),
+      })
       if (answer.status >= 400) expect(answer.json.traceId).toMatch(/^[0-9a-f-]{36}$/)
     }
     // Refused by the router itself: no problem document, but the headers are there.
@@ -156,7 +191,11 @@ describe('hostile input', () => {
 describe('idempotency', () => {
   const count = async () => await service.db.document.count()
   const send = (key: string, body: unknown, more: { token?: string; path?: string } = {}) =>
-    service.request('POST', more.path ?? '/v1/invoices', { body, headers: { 'idempotency-key': key }, ...(more.token === undefined ? {} : { token: more.token }) })
+    service.request('POST', more.path ?? '/v1/invoices', {
+      body,
+      headers: { 'idempotency-key': key },
+      ...(more.token === undefined ? {} : { token: more.token }),
+    })
 
   it('gives the stored answer to the same request', async () => {
     const before = await count()

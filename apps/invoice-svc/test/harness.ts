@@ -17,7 +17,7 @@ import { apiRoutes, assemble, type Assembled } from '../src/module.js'
 
 /** As if no other service were there. */
 export const NOBODY: Rpc = {
-  call: (contract) => Promise.reject(new RpcFault('Network', contract.subject, 'nobody listens')),
+  call: (contract) => Promise.reject(new RpcFault('Network', contract.subject, 'nobody listens', { origin: 'transport' })),
   circuits: () => [],
 }
 
@@ -59,36 +59,75 @@ export interface Service {
   stop(): Promise<void>
 }
 
-export async function startInvoiceService(options: { databaseUrl: string; rpc?: Rpc; limits?: Partial<Limits>; background?: boolean }): Promise<Service> {
+export async function startInvoiceService(options: {
+  databaseUrl: string
+  rpc?: Rpc
+  limits?: Partial<Limits>
+  background?: boolean
+}): Promise<Service> {
   const db = new PrismaClient({ adapter: new PrismaPg({ connectionString: options.databaseUrl, max: 12 }, { schema: 'invoice' }) })
   const tokens = { admin: newToken(), auditor: newToken(), other: newToken() }
   const reading = SCOPES.filter((scope) => scope.endsWith(':read'))
-  const entry = (name: keyof typeof tokens, scopes: readonly Scope[]) => ({ name, scopes: [...scopes], sha256: createHash('sha256').update(tokens[name]).digest('hex') })
+  const entry = (name: keyof typeof tokens, scopes: readonly Scope[]) => ({
+    name,
+    scopes: [...scopes],
+    sha256: createHash('sha256').update(tokens[name]).digest('hex'),
+  })
   const clock = new TestClock()
   const metrics = new Registry()
   const assembled = assemble({
-    db, clock, metrics, rpc: options.rpc ?? NOBODY,
+    db,
+    clock,
+    metrics,
+    rpc: options.rpc ?? NOBODY,
     log: createLogger({ service: 'invoice-svc', level: process.env.TEST_LOG_LEVEL ?? 'silent' }),
     tokens: new TokenBook([entry('admin', SCOPES), entry('auditor', reading), entry('other', SCOPES)]),
-    limits: limitsWith({ apiRatePerMinute: 100_000, authFailuresPerMinute: 100_000, pumpPollMs: 50, retryFirstMs: 50, retryMaxMs: 200, ...options.limits }),
+    limits: limitsWith({
+      apiRatePerMinute: 100_000,
+      authFailuresPerMinute: 100_000,
+      pumpPollMs: 50,
+      retryFirstMs: 50,
+      retryMaxMs: 200,
+      ...options.limits,
+    }),
     missing: () => Promise.resolve([]),
   })
-  const nest = await NestFactory.create<NestFastifyApplication>(assembled.module, new FastifyAdapter(), { logger: false, abortOnError: false })
+  const nest = await NestFactory.create<NestFastifyApplication>(assembled.module, new FastifyAdapter(), {
+    logger: false,
+    abortOnError: false,
+  })
   configureEdge(nest, assembled.app, { routes: apiRoutes(), behindTls: false })
   await nest.init()
   await nest.getHttpAdapter().getInstance().ready()
   if (options.background === true) assembled.start()
   return {
-    assembled, app: assembled.app, nest, db, clock, metrics, tokens,
+    assembled,
+    app: assembled.app,
+    nest,
+    db,
+    clock,
+    metrics,
+    tokens,
     async request(method, path, { token = tokens.admin, headers = {}, body, type } = {}) {
-      const payload = body === undefined ? undefined : typeof body === 'string' || body instanceof Uint8Array ? Buffer.from(body) : JSON.stringify(body)
+      const payload =
+        body === undefined ? undefined : typeof body === 'string' || body instanceof Uint8Array ? Buffer.from(body) : JSON.stringify(body)
       const answer = await nest.inject({
-        method: method as 'GET', url: path,
-        headers: { ...(token === null ? {} : { authorization: `Bearer ${token}` }), ...(payload === undefined ? {} : { 'content-type': type ?? 'application/json' }), ...headers },
+        method: method as 'GET',
+        url: path,
+        headers: {
+          ...(token === null ? {} : { authorization: `Bearer ${token}` }),
+          ...(payload === undefined ? {} : { 'content-type': type ?? 'application/json' }),
+          ...headers,
+        },
         ...(payload === undefined ? {} : { payload }),
       })
       const text = answer.payload
-      return { status: answer.statusCode, headers: answer.headers, text, json: /json/.test(String(answer.headers['content-type'])) && text !== '' ? JSON.parse(text) : undefined }
+      return {
+        status: answer.statusCode,
+        headers: answer.headers,
+        text,
+        json: /json/.test(String(answer.headers['content-type'])) && text !== '' ? JSON.parse(text) : undefined,
+      }
     },
     async stop() {
       if (options.background === true) await assembled.stop()
@@ -105,9 +144,22 @@ function newToken(): string {
 /** A document that breaks no rule, without a number. */
 export function draftInvoice(overrides: Record<string, unknown> = {}): Record<string, unknown> {
   return {
-    currency: 'EUR', issueDate: '2026-03-01', dueDate: '2026-03-31', buyerReference: 'PO-7', typeCode: '380',
-    seller: { name: 'Acme GmbH', vatIdentifier: 'DE123456789', electronicAddress: { value: '123456789', schemeId: '9930' }, address: { line1: 'Hauptstr. 1', city: 'Berlin', postCode: '10115', country: 'DE' } },
-    buyer: { name: 'Globex BV', electronicAddress: { value: 'NL123', schemeId: '9944' }, address: { city: 'Utrecht', postCode: '3511', country: 'NL' } },
+    currency: 'EUR',
+    issueDate: '2026-03-01',
+    dueDate: '2026-03-31',
+    buyerReference: 'PO-7',
+    typeCode: '380',
+    seller: {
+      name: 'Acme GmbH',
+      vatIdentifier: 'DE123456789',
+      electronicAddress: { value: '123456789', schemeId: '9930' },
+      address: { line1: 'Hauptstr. 1', city: 'Berlin', postCode: '10115', country: 'DE' },
+    },
+    buyer: {
+      name: 'Globex BV',
+      electronicAddress: { value: 'NL123', schemeId: '9944' },
+      address: { city: 'Utrecht', postCode: '3511', country: 'NL' },
+    },
     paymentTerms: 'Net 30 days',
     lines: [
       { id: '1', quantity: '3', unit: 'C62', item: { name: 'Widget' }, price: { net: '19.90' }, vat: { code: 'S', rate: '19' } },

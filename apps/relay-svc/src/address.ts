@@ -31,11 +31,14 @@ export function endpointsOf(text: string, peerIds: readonly string[]): PeerEndpo
   const tail = quic ? rest.slice(1) : rest
   if (tail.length > 1 || (tail.length === 1 && tail[0]!.name !== 'p2p')) return { reason: 'nothing but a PeerId may follow the port' }
   const named = tail[0]?.value
-  if (named !== undefined && !peerIds.includes(named)) return { reason: 'names a PeerId that is not this peer\'s' }
+  if (named !== undefined && !peerIds.includes(named)) return { reason: "names a PeerId that is not this peer's" }
   const base = `/${host.name}/${host.value}/${port.name}/${port.value}${quic ? '/quic-v1' : ''}`
   const shown = `${host.name === 'ip6' ? `[${host.value}]` : host.value}:${port.value}`
   return (named === undefined ? peerIds : [named]).map((peerId) => ({
-    address: `${base}/p2p/${peerId}`, peerId, transport: quic ? 'quic' : 'tcp', text: quic ? `${shown} (QUIC)` : shown,
+    address: `${base}/p2p/${peerId}`,
+    peerId,
+    transport: quic ? 'quic' : 'tcp',
+    text: quic ? `${shown} (QUIC)` : shown,
   }))
 }
 
@@ -61,7 +64,10 @@ export function addressKey(host: string): string {
   const left = head === '' ? [] : head.split(':')
   const right = tail === undefined || tail === '' ? [] : tail.split(':')
   const groups = tail === undefined ? left : [...left, ...Array<string>(Math.max(0, 8 - left.length - right.length)).fill('0'), ...right]
-  return `${groups.slice(0, 4).map((group) => Number.parseInt(group || '0', 16).toString(16)).join(':')}::/64`
+  return `${groups
+    .slice(0, 4)
+    .map((group) => Number.parseInt(group || '0', 16).toString(16))
+    .join(':')}::/64`
 }
 
 /** What admission counts a connection by; undefined when there is no IP (which is then refused: fail closed). */

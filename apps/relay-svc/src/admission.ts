@@ -22,7 +22,15 @@ export interface HandshakeTicket {
   settled: boolean
 }
 
-type AdmissionLimits = Pick<Limits, 'handshakesPerAddress' | 'handshakesUnknown' | 'handshakeWindowMs' | 'trackedAddresses' | 'reservedHandshakeIntervalMs' | 'pendingHandshakes'>
+type AdmissionLimits = Pick<
+  Limits,
+  | 'handshakesPerAddress'
+  | 'handshakesUnknown'
+  | 'handshakeWindowMs'
+  | 'trackedAddresses'
+  | 'reservedHandshakeIntervalMs'
+  | 'pendingHandshakes'
+>
 
 export class HandshakeAdmission {
   readonly #limits: AdmissionLimits
@@ -56,19 +64,30 @@ export class HandshakeAdmission {
     const known = this.#isKnown(key)
     const times = this.#recent(key, since)
     if (times.length >= this.#limits.handshakesPerAddress) {
-      const reservedAt = Math.max(this.#lastReserved.get(key) ?? -Infinity, times.at(-1) ?? -Infinity) + this.#limits.reservedHandshakeIntervalMs
+      const reservedAt =
+        Math.max(this.#lastReserved.get(key) ?? -Infinity, times.at(-1) ?? -Infinity) + this.#limits.reservedHandshakeIntervalMs
       if (!known || now < reservedAt) {
         const windowEnds = (times[0] ?? now) + this.#limits.handshakeWindowMs
-        return { admitted: false, limit: 'handshakesPerAddress', retryAfterMs: Math.ceil((known ? Math.min(reservedAt, windowEnds) : windowEnds) - now) }
+        return {
+          admitted: false,
+          limit: 'handshakesPerAddress',
+          retryAfterMs: Math.ceil((known ? Math.min(reservedAt, windowEnds) : windowEnds) - now),
+        }
       }
       this.#lastReserved.set(key, now)
       return { admitted: true, ticket: { key, known, at: now, settled: false } }
     }
     if (!known) {
-      if (this.#pendingUnknown >= this.#limits.pendingHandshakes) return { admitted: false, limit: 'pendingHandshakes', retryAfterMs: 1_000 }
+      if (this.#pendingUnknown >= this.#limits.pendingHandshakes)
+        return { admitted: false, limit: 'pendingHandshakes', retryAfterMs: 1_000 }
       const alive = this.#unknown.findIndex((at) => at > since)
       this.#unknown = alive < 0 ? [] : alive === 0 ? this.#unknown : this.#unknown.slice(alive)
-      if (this.#unknown.length >= this.#limits.handshakesUnknown) return { admitted: false, limit: 'handshakesUnknown', retryAfterMs: Math.ceil(this.#unknown[0]! + this.#limits.handshakeWindowMs - now) }
+      if (this.#unknown.length >= this.#limits.handshakesUnknown)
+        return {
+          admitted: false,
+          limit: 'handshakesUnknown',
+          retryAfterMs: Math.ceil(this.#unknown[0]! + this.#limits.handshakeWindowMs - now),
+        }
       this.#unknown.push(now)
       this.#pendingUnknown += 1
     }

@@ -73,7 +73,12 @@ export class AllowList {
     this.#version = version
     for (const record of records) {
       const old = before.get(record.fleetId)
-      if (old === undefined || old.state !== record.state || !same(old.multiaddrs, record.multiaddrs) || !same(old.peerIds, record.peerIds)) {
+      if (
+        old === undefined ||
+        old.state !== record.state ||
+        !same(old.multiaddrs, record.multiaddrs) ||
+        !same(old.peerIds, record.peerIds)
+      ) {
         for (const listener of this.#listeners) listener(record, old)
       }
     }

@@ -9,5 +9,8 @@ const CONNECTIONS = 10
 export function openDatabase(url: string): PrismaClient {
   const connection = new URL(url)
   connection.searchParams.delete('schema')
-  return new PrismaClient({ adapter: new PrismaPg({ connectionString: connection.href, max: CONNECTIONS }, { schema: 'relay' }), transactionOptions: { maxWait: 5_000, timeout: 15_000 } })
+  return new PrismaClient({
+    adapter: new PrismaPg({ connectionString: connection.href, max: CONNECTIONS }, { schema: 'relay' }),
+    transactionOptions: { maxWait: 5_000, timeout: 15_000 },
+  })
 }

@@ -40,7 +40,10 @@ type Outcome = ResponseOf<typeof invoiceDeliver>['items'][number]
 
 export class DeliveryPump {
   readonly #deps: DeliveryDeps
-  readonly #lanes = [{ alone: false, wake: new Wake() }, { alone: true, wake: new Wake() }]
+  readonly #lanes = [
+    { alone: false, wake: new Wake() },
+    { alone: true, wake: new Wake() },
+  ]
   #stopped = false
   #running: Promise<unknown> | undefined
 
@@ -69,7 +72,12 @@ export class DeliveryPump {
       try {
         if (!reclaimed) await store.reclaim(owner)
         reclaimed = true
-        const items = await store.claim(owner, { alone, count: alone ? 1 : MAX_BATCH, maxBytes: limits.deliverBatchBytes, claimMs: CLAIM_MS })
+        const items = await store.claim(owner, {
+          alone,
+          count: alone ? 1 : MAX_BATCH,
+          maxBytes: limits.deliverBatchBytes,
+          claimMs: CLAIM_MS,
+        })
         if (!alone) metrics.queueDepth.set({ queue: 'inbound' }, await store.depth())
         if (items.length > 0) await this.#deliver(items, alone)
         else await wake.wait(Math.min(limits.pollMs, Math.max(10, (await store.dueInMs(alone)) ?? limits.pollMs)))
@@ -93,7 +101,12 @@ export class DeliveryPump {
     const began = performance.now()
     try {
       const answer = await this.#deps.rpc.call(invoiceDeliver, {
-        items: [...batch.values()].map(({ fleetId, digest, envelope, receivedAt }) => ({ fleetId, envelopeDigest: digest, envelope, receivedAt })),
+        items: [...batch.values()].map(({ fleetId, digest, envelope, receivedAt }) => ({
+          fleetId,
+          envelopeDigest: digest,
+          envelope,
+          receivedAt,
+        })),
       })
       outcomes = answer.items
     } catch (err) {
@@ -119,24 +132,54 @@ export class DeliveryPump {
     const blamed = answered && !AWAY.has(code) && batch.length === 1
     // A deadline that passed may be one envelope's doing as well: look at them one by one. No listener is nobody's doing.
     const suspect = alone || (code !== 'CircuitBreakerOpen' && (answered || tookMs > invoiceDeliver.timeoutMs / 2))
-    await this.#record([], batch.map((item) => ({ item, code, blamed })), suspect)
+    await this.#record(
+      [],
+      batch.map((item) => ({ item, code, blamed })),
+      suspect,
+    )
   }
 
-  async #record(results: readonly DeliveryResult[], failed: readonly { item: DueEnvelope; code: ErrorCode; blamed: boolean }[], alone: boolean): Promise<void> {
+  async #record(
+    results: readonly DeliveryResult[],
+    failed: readonly { item: DueEnvelope; code: ErrorCode; blamed: boolean }[],
+    alone: boolean,
+  ): Promise<void> {
     const { db, store, clock, limits, random, log } = this.#deps
     const quarantined = failed.filter(({ item, blamed }) => blamed && item.failures + 1 >= limits.deliveryFailures)
     const at = clock.now()
     await db.$transaction(async (tx) => {
-      await store.settle(tx, [...results, ...quarantined.map(({ item, code }) => ({ id: item.id, state: 'quarantined' as const, code }))], at)
+      await store.settle(
+        tx,
+        [...results, ...quarantined.map(({ item, code }) => ({ id: item.id, state: 'quarantined' as const, code }))],
+        at,
+      )
       if (quarantined.length === 0) return
-      await recordAuditEvents(tx, quarantined.map(({ item, code }) => newAuditEvent({
-        type: 'VerificationFailed', actor: 'relay-svc', at, id: uuidv7(at), body: { peer: item.fleetId, envelopeDigest: hex(item.digest), what: 'envelope', code },
-      })))
+      await recordAuditEvents(
+        tx,
+        quarantined.map(({ item, code }) =>
+          newAuditEvent({
+            type: 'VerificationFailed',
+            actor: 'relay-svc',
+            at,
+            id: uuidv7(at),
+            body: { peer: item.fleetId, envelopeDigest: hex(item.digest), what: 'envelope', code },
+          }),
+        ),
+      )
     })
-    await store.postpone(failed.filter((f) => !quarantined.includes(f)).map(({ item, code, blamed }) => ({
-      id: item.id, code, blamed, alone, delayMs: backoffMs(item.attempts, limits.backoffFirstMs, limits.deliveryBackoffMaxMs, random()),
-    })))
-    for (const { item, code } of quarantined) log.error({ peer: item.fleetId, envelopeDigest: hex(item.digest), code, attempts: item.attempts }, 'envelope quarantined')
+    await store.postpone(
+      failed
+        .filter((f) => !quarantined.includes(f))
+        .map(({ item, code, blamed }) => ({
+          id: item.id,
+          code,
+          blamed,
+          alone,
+          delayMs: backoffMs(item.attempts, limits.backoffFirstMs, limits.deliveryBackoffMaxMs, random()),
+        })),
+    )
+    for (const { item, code } of quarantined)
+      log.error({ peer: item.fleetId, envelopeDigest: hex(item.digest), code, attempts: item.attempts }, 'envelope quarantined')
     if (quarantined.length > 0) this.#deps.onAudit()
   }
 }

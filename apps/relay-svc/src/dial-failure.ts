@@ -16,8 +16,14 @@ export class DialFailure extends Error {
 }
 
 const BY_ERRNO: Record<string, string> = {
-  ECONNREFUSED: 'connection refused', EHOSTUNREACH: 'no route to the host', ENETUNREACH: 'no route to the network', ECONNRESET: 'connection reset',
-  ETIMEDOUT: 'no answer', ENOTFOUND: 'the host name is not known', EAI_AGAIN: 'the name server does not answer', EPIPE: 'connection reset',
+  ECONNREFUSED: 'connection refused',
+  EHOSTUNREACH: 'no route to the host',
+  ENETUNREACH: 'no route to the network',
+  ECONNRESET: 'connection reset',
+  ETIMEDOUT: 'no answer',
+  ENOTFOUND: 'the host name is not known',
+  EAI_AGAIN: 'the name server does not answer',
+  EPIPE: 'connection reset',
 }
 
 /** @param error what libp2p threw for this endpoint */
@@ -27,14 +33,23 @@ export function dialFailure(error: unknown, endpoint: PeerEndpoint, timeoutMs: n
   const at = `the peer cannot be reached at ${endpoint.text}`
   const errno = Object.keys(BY_ERRNO).find((code) => text.includes(code))
   if (errno !== undefined) return new DialFailure('Network', `${at}: ${BY_ERRNO[errno]}`)
-  if (/identity|UnexpectedPeer|does not match|Dialed peer|expected.*peer/i.test(text)) return new DialFailure('InvalidPeerId', `${at}: another key answers there than the pinned one`)
-  if (/Abort|Timeout|timed out/i.test(text)) return new DialFailure('Network', `${at}: no answer within ${Math.round(timeoutMs / 100) / 10} s`)
-  return new DialFailure('Network', `${at}: the connection was closed during its handshake (the peer may not have allowed this relay yet, or limits handshakes)`)
+  if (/identity|UnexpectedPeer|does not match|Dialed peer|expected.*peer/i.test(text))
+    return new DialFailure('InvalidPeerId', `${at}: another key answers there than the pinned one`)
+  if (/Abort|Timeout|timed out/i.test(text))
+    return new DialFailure('Network', `${at}: no answer within ${Math.round(timeoutMs / 100) / 10} s`)
+  return new DialFailure(
+    'Network',
+    `${at}: the connection was closed during its handshake (the peer may not have allowed this relay yet, or limits handshakes)`,
+  )
 }
 
 /** The stream ended before the peer's hello. */
 export function helloFailure(end: LinkEnd, endpoint: string): DialFailure {
-  if (end.byPeer && end.code !== null && end.code !== 'Network') return new DialFailure(end.code, `the peer at ${endpoint} closed the stream: ${end.code}`, end.retryAfterMs ?? undefined)
+  if (end.byPeer && end.code !== null && end.code !== 'Network')
+    return new DialFailure(end.code, `the peer at ${endpoint} closed the stream: ${end.code}`, end.retryAfterMs ?? undefined)
   if (!end.byPeer) return new DialFailure(end.code ?? 'Network', `the peer at ${endpoint} did not answer: ${end.reason}`)
-  return new DialFailure('Network', `the peer at ${endpoint} closed the connection before its hello (it may not have allowed this relay yet)`)
+  return new DialFailure(
+    'Network',
+    `the peer at ${endpoint} closed the connection before its hello (it may not have allowed this relay yet)`,
+  )
 }

@@ -32,10 +32,23 @@ export interface Frame {
 const EMPTY = new Uint8Array(0)
 
 /** Most body bytes a frame of each kind may have; all but an envelope and a bundle fit one packet. */
-const BODY_LIMIT = { hello: 0, envelope: Infinity, receipt: MAX_RECEIPT_BYTES, refusal: 0, 'bundle-request': 0, bundle: MAX_BUNDLE_BYTES, bye: 0 } as const
+const BODY_LIMIT = {
+  hello: 0,
+  envelope: Infinity,
+  receipt: MAX_RECEIPT_BYTES,
+  refusal: 0,
+  'bundle-request': 0,
+  bundle: MAX_BUNDLE_BYTES,
+  bye: 0,
+} as const
 const FIELDS: Record<FrameHeader['t'], readonly string[]> = {
-  hello: ['t', 'v', 'bytes', 'frames'], envelope: ['t', 'seq'], receipt: ['t', 'seq', 'status'], refusal: ['t', 'seq', 'code', 'retryAfterMs'],
-  'bundle-request': ['t', 'seq'], bundle: ['t', 'seq'], bye: ['t', 'code', 'retryAfterMs'],
+  hello: ['t', 'v', 'bytes', 'frames'],
+  envelope: ['t', 'seq'],
+  receipt: ['t', 'seq', 'status'],
+  refusal: ['t', 'seq', 'code', 'retryAfterMs'],
+  'bundle-request': ['t', 'seq'],
+  bundle: ['t', 'seq'],
+  bye: ['t', 'code', 'retryAfterMs'],
 }
 
 function refuse(reason: string): never {
@@ -53,7 +66,8 @@ export function encodeFrameHead(header: FrameHeader, bodyLength: number): Uint8A
   return head
 }
 
-const isCount = (value: unknown, max: number): value is number => typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= max
+const isCount = (value: unknown, max: number): value is number =>
+  typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= max
 const isCode = (value: unknown): value is ErrorCode => typeof value === 'string' && (ERROR_CODES as readonly string[]).includes(value)
 const isRetry = (value: unknown): value is number | null => value === null || isCount(value, MAX_RETRY_MS)
 
@@ -65,7 +79,8 @@ export function decodeFrameHeader(bytes: Uint8Array): FrameHeader {
   const value = decode(bytes, { maxBytes: bytes.length, maxDepth: 2, maxItems: 16 })
   if (value === null || typeof value !== 'object' || Array.isArray(value) || value instanceof Uint8Array) refuse('header is not a map')
   const header = value as Record<string, unknown>
-  const fields = typeof header.t === 'string' && Object.hasOwn(FIELDS, header.t) ? FIELDS[header.t as FrameHeader['t']] : refuse('unknown kind')
+  const fields =
+    typeof header.t === 'string' && Object.hasOwn(FIELDS, header.t) ? FIELDS[header.t as FrameHeader['t']] : refuse('unknown kind')
   if (Object.keys(header).length !== fields.length || !fields.every((field) => Object.hasOwn(header, field))) refuse('header fields')
   const known = header as unknown as FrameHeader
   if ('seq' in known && !isCount(known.seq, MAX_SEQ)) refuse('seq')
@@ -137,7 +152,8 @@ export class FrameReader {
     const headerLength = view.getUint16(0)
     const bodyLength = view.getUint32(2)
     if (headerLength === 0 || headerLength > this.#limits.frameHeaderBytes) refuse(`header of ${headerLength} bytes`)
-    if (bodyLength > this.#limits.frameBodyBytes) throw new ProtocolError('QuotaExceeded', `frame: body of ${bodyLength} bytes, at most ${this.#limits.frameBodyBytes}`)
+    if (bodyLength > this.#limits.frameBodyBytes)
+      throw new ProtocolError('QuotaExceeded', `frame: body of ${bodyLength} bytes, at most ${this.#limits.frameBodyBytes}`)
     this.#header = new Uint8Array(headerLength)
     this.#bodyLength = bodyLength
     this.#filled = 0
@@ -162,7 +178,9 @@ export function encodeHopReceipt(receipt: HopReceipt): Uint8Array {
 /** @throws ProtocolError Serialization */
 export function decodeHopReceipt(bytes: Uint8Array): HopReceipt {
   const value = decode(bytes, { maxBytes: MAX_RECEIPT_BYTES, maxDepth: 2, maxItems: 16 }) as Record<string, unknown> | null
-  if (value === null || typeof value !== 'object' || Object.keys(value).length !== 4 || value.v !== FRAME_VERSION || value.kind !== 'hop') refuse('hop receipt')
-  if (!(value.digest instanceof Uint8Array) || value.digest.length !== 32 || !isCount(value.receivedAt, Number.MAX_SAFE_INTEGER)) refuse('hop receipt')
+  if (value === null || typeof value !== 'object' || Object.keys(value).length !== 4 || value.v !== FRAME_VERSION || value.kind !== 'hop')
+    refuse('hop receipt')
+  if (!(value.digest instanceof Uint8Array) || value.digest.length !== 32 || !isCount(value.receivedAt, Number.MAX_SAFE_INTEGER))
+    refuse('hop receipt')
   return { digest: value.digest, receivedAt: value.receivedAt }
 }

@@ -102,7 +102,8 @@ export class InboundStream {
     this.#heldBytes += envelope.length
     this.#heldFrames += 1
     // The sender knows the window from our hello: more than that is not a slow reader's fault.
-    if (this.#heldBytes > limits.windowBytes || this.#heldFrames > limits.windowFrames) return this.#link.close('QuotaExceeded', 'more unacknowledged envelopes than the window allows')
+    if (this.#heldBytes > limits.windowBytes || this.#heldFrames > limits.windowFrames)
+      return this.#link.close('QuotaExceeded', 'more unacknowledged envelopes than the window allows')
     this.#waiting.push({ seq, envelope, digest: createHash('sha256').update(envelope).digest() })
     if (!this.#working) void this.#work()
   }
@@ -144,7 +145,13 @@ export class InboundStream {
     }
     if (within.length === 0) return
     let room = limits.inboundQueueBytesPerPeer - (await store.queuedBytes(this.#fleetId))
-    const known = room >= within.reduce((sum, item) => sum + item.envelope.length, 0) ? new Map<string, Uint8Array>() : await store.receipts(this.#fleetId, within.map((item) => item.digest))
+    const known =
+      room >= within.reduce((sum, item) => sum + item.envelope.length, 0)
+        ? new Map<string, Uint8Array>()
+        : await store.receipts(
+            this.#fleetId,
+            within.map((item) => item.digest),
+          )
     const fresh = new Map<string, InboundEnvelope>()
     const full: Waiting[] = []
     for (const item of within) {
@@ -155,9 +162,17 @@ export class InboundStream {
         continue
       }
       room -= item.envelope.length
-      fresh.set(key, { digest: item.digest, envelope: item.envelope, receipt: encodeHopReceipt({ digest: item.digest, receivedAt }), receivedAt })
+      fresh.set(key, {
+        digest: item.digest,
+        envelope: item.envelope,
+        receipt: encodeHopReceipt({ digest: item.digest, receivedAt }),
+        receivedAt,
+      })
     }
-    const stored = fresh.size === 0 ? new Map<string, { receipt: Uint8Array; duplicate: boolean }>() : await store.store(this.#fleetId, [...fresh.values()])
+    const stored =
+      fresh.size === 0
+        ? new Map<string, { receipt: Uint8Array; duplicate: boolean }>()
+        : await store.store(this.#fleetId, [...fresh.values()])
     for (const [key, receipt] of known) stored.set(key, { receipt, duplicate: true })
     const answered = new Set<string>()
     for (const item of within) {

@@ -39,7 +39,10 @@ export class InboundStore {
    * @returns hex digest → the receipt that is stored, and whether it was there before
    */
   async store(fleetId: string, items: readonly InboundEnvelope[]): Promise<Map<string, { receipt: Uint8Array; duplicate: boolean }>> {
-    const rows = items.map((i) => Prisma.sql`(${fleetId}, ${octets(i.digest)}, ${octets(i.envelope)}, ${i.envelope.length}, ${octets(i.receipt)}, ${new Date(i.receivedAt)})`)
+    const rows = items.map(
+      (i) =>
+        Prisma.sql`(${fleetId}, ${octets(i.digest)}, ${octets(i.envelope)}, ${i.envelope.length}, ${octets(i.receipt)}, ${new Date(i.receivedAt)})`,
+    )
     const inserted = await this.#db.$queryRaw<{ digest: Uint8Array; receipt: Uint8Array }[]>`
       INSERT INTO inbound (fleet_id, digest, envelope, size, receipt, received_at) VALUES ${Prisma.join(rows)}
       ON CONFLICT (fleet_id, digest) DO NOTHING RETURNING digest, receipt`
@@ -62,7 +65,9 @@ export class InboundStore {
   }
 
   async queuedBytes(fleetId: string): Promise<number> {
-    const [row] = await this.#db.$queryRaw<{ total: bigint }[]>`SELECT coalesce(sum(size), 0)::bigint AS total FROM inbound WHERE fleet_id = ${fleetId} AND state = 'queued'`
+    const [row] = await this.#db.$queryRaw<
+      { total: bigint }[]
+    >`SELECT coalesce(sum(size), 0)::bigint AS total FROM inbound WHERE fleet_id = ${fleetId} AND state = 'queued'`
     return Number(row!.total)
   }
 
@@ -76,7 +81,17 @@ export class InboundStore {
    * claim lasts `claimMs`, after which another replica may deliver again.
    */
   async claim(owner: string, lane: { alone: boolean; count: number; maxBytes: number; claimMs: number }): Promise<DueEnvelope[]> {
-    const rows = await this.#db.$queryRaw<{ id: bigint; fleet_id: string; digest: Uint8Array<ArrayBuffer>; envelope: Uint8Array<ArrayBuffer>; received_at: Date; attempts: number; failures: number }[]>`
+    const rows = await this.#db.$queryRaw<
+      {
+        id: bigint
+        fleet_id: string
+        digest: Uint8Array<ArrayBuffer>
+        envelope: Uint8Array<ArrayBuffer>
+        received_at: Date
+        attempts: number
+        failures: number
+      }[]
+    >`
       WITH due AS MATERIALIZED (
         SELECT id, size FROM inbound WHERE state = 'queued' AND alone = ${lane.alone} AND next_attempt_at <= now() ORDER BY id LIMIT ${lane.count} FOR UPDATE SKIP LOCKED),
       counted AS (SELECT id, sum(size) OVER (ORDER BY id) AS through, row_number() OVER (ORDER BY id) AS place FROM due)
@@ -84,13 +99,23 @@ export class InboundStore {
       FROM counted c WHERE i.id = c.id AND (c.place = 1 OR c.through <= ${lane.maxBytes})
       RETURNING i.id, i.fleet_id, i.digest, i.envelope, i.received_at, i.attempts, i.failures`
     return rows
-      .map((row) => ({ id: row.id, fleetId: row.fleet_id, digest: row.digest, envelope: row.envelope, receivedAt: row.received_at.getTime(), attempts: row.attempts, failures: row.failures, alone: lane.alone }))
+      .map((row) => ({
+        id: row.id,
+        fleetId: row.fleet_id,
+        digest: row.digest,
+        envelope: row.envelope,
+        receivedAt: row.received_at.getTime(),
+        attempts: row.attempts,
+        failures: row.failures,
+        alone: lane.alone,
+      }))
       .sort((a, b) => (a.id < b.id ? -1 : 1))
   }
 
   /** What this replica had claimed before it died is due at once. */
   async reclaim(owner: string): Promise<void> {
-    await this.#db.$executeRaw`UPDATE inbound SET next_attempt_at = now(), lease_owner = NULL WHERE lease_owner = ${owner} AND state = 'queued'`
+    await this.#db
+      .$executeRaw`UPDATE inbound SET next_attempt_at = now(), lease_owner = NULL WHERE lease_owner = ${owner} AND state = 'queued'`
   }
 
   /** Milliseconds until the next delivery is due; undefined when nothing is queued. */
@@ -112,7 +137,9 @@ export class InboundStore {
 
   async postpone(items: readonly { id: bigint; code: ErrorCode; delayMs: number; blamed: boolean; alone: boolean }[]): Promise<void> {
     if (items.length === 0) return
-    const rows = items.map((i) => Prisma.sql`(${i.id}::bigint, ${i.code}::text, ${i.delayMs / 1000}::float8, ${i.blamed ? 1 : 0}::int, ${i.alone}::boolean)`)
+    const rows = items.map(
+      (i) => Prisma.sql`(${i.id}::bigint, ${i.code}::text, ${i.delayMs / 1000}::float8, ${i.blamed ? 1 : 0}::int, ${i.alone}::boolean)`,
+    )
     await this.#db.$executeRaw`
       UPDATE inbound i SET code = v.code, next_attempt_at = now() + make_interval(secs => v.delay), failures = i.failures + v.blamed, alone = v.alone, lease_owner = NULL
       FROM (VALUES ${Prisma.join(rows)}) AS v (id, code, delay, blamed, alone) WHERE i.id = v.id AND i.state = 'queued'`
@@ -120,7 +147,8 @@ export class InboundStore {
 
   /** Old rows go; of what is kept for inspection, each peer's oldest lose their bytes above `quarantineBytes`. */
   async prune(retentionMs: number, quarantineBytes: number): Promise<void> {
-    await this.#db.$executeRaw`DELETE FROM inbound WHERE state <> 'queued' AND settled_at < now() - make_interval(secs => ${retentionMs / 1000})`
+    await this.#db
+      .$executeRaw`DELETE FROM inbound WHERE state <> 'queued' AND settled_at < now() - make_interval(secs => ${retentionMs / 1000})`
     await this.#db.$executeRaw`
       UPDATE inbound SET envelope = NULL WHERE id IN (
         SELECT id FROM (

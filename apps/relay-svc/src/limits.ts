@@ -79,8 +79,8 @@ export const DEFAULT_LIMITS = {
   peerBreakerResetMs: 120_000,
   /** Longest pause of an open circuit, ms. */
   peerBreakerMaxResetMs: 900_000,
-  /** A bundle must come back within this after it was asked for, ms. */
-  bundleTimeoutMs: 9_000,
+  /** A bundle must be there within this, a dial included, ms; below the same deadline. */
+  bundleTimeoutMs: 11_000,
   /** A sending replica holds a peer this long without renewing, ms: the pause after a replica dies for good. */
   leaseMs: 10_000,
   /** How often queues and the allow-list are looked at without a wake-up, ms: wake-ups may be lost. */

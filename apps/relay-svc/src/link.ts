@@ -42,12 +42,29 @@ export class FrameLink {
     this.#limits = limits
     this.#onFrame = onFrame
     this.#reader = new FrameReader(limits)
-    this.closed = new Promise((resolve) => { this.#resolveClosed = resolve })
+    this.closed = new Promise((resolve) => {
+      this.#resolveClosed = resolve
+    })
     this.#idleTimer = setTimeout(() => this.close('IdleTimeout', `no frame for ${limits.idleTimeoutMs} ms`), limits.idleTimeoutMs)
     this.#idleTimer.unref()
     stream.addEventListener('message', (event) => this.#read(event.data.subarray()))
-    stream.addEventListener('remoteCloseWrite', () => this.#finish({ code: this.#reader.pending === undefined ? null : 'Network', reason: 'the peer closed the stream', byPeer: true, retryAfterMs: null }, true))
-    stream.addEventListener('close', (event) => this.#finish({ code: 'Network', reason: event.error?.message ?? 'the connection was closed', byPeer: true, retryAfterMs: null }, false))
+    stream.addEventListener('remoteCloseWrite', () =>
+      this.#finish(
+        {
+          code: this.#reader.pending === undefined ? null : 'Network',
+          reason: 'the peer closed the stream',
+          byPeer: true,
+          retryAfterMs: null,
+        },
+        true,
+      ),
+    )
+    stream.addEventListener('close', (event) =>
+      this.#finish(
+        { code: 'Network', reason: event.error?.message ?? 'the connection was closed', byPeer: true, retryAfterMs: null },
+        false,
+      ),
+    )
   }
 
   get open(): boolean {
@@ -93,7 +110,15 @@ export class FrameLink {
     for (const frame of frames) {
       if (this.#end !== undefined) return
       if (frame.header.t === 'bye') {
-        return this.#finish({ code: frame.header.code, reason: `the peer closed the stream: ${frame.header.code}`, byPeer: true, retryAfterMs: frame.header.retryAfterMs }, true)
+        return this.#finish(
+          {
+            code: frame.header.code,
+            reason: `the peer closed the stream: ${frame.header.code}`,
+            byPeer: true,
+            retryAfterMs: frame.header.retryAfterMs,
+          },
+          true,
+        )
       }
       this.#onFrame(frame)
     }
@@ -112,7 +137,10 @@ export class FrameLink {
     if (budget === this.#readStep) return
     this.#readStep = budget
     clearTimeout(this.#readTimer)
-    this.#readTimer = setTimeout(() => this.close('ReadTimeout', `a frame was not complete after ${budget} ms`), Math.max(0, this.#frameBegan + budget - performance.now()))
+    this.#readTimer = setTimeout(
+      () => this.close('ReadTimeout', `a frame was not complete after ${budget} ms`),
+      Math.max(0, this.#frameBegan + budget - performance.now()),
+    )
     this.#readTimer.unref()
   }
 
@@ -131,6 +159,8 @@ export class FrameLink {
     const reset = setTimeout(() => stream.abort(new Error(end.reason)), CLOSE_GRACE_MS)
     reset.unref()
     stream.addEventListener('close', () => clearTimeout(reset))
-    stream.close({ signal: AbortSignal.timeout(CLOSE_GRACE_MS) }).catch((error: unknown) => stream.abort(error instanceof Error ? error : new Error(end.reason)))
+    stream
+      .close({ signal: AbortSignal.timeout(CLOSE_GRACE_MS) })
+      .catch((error: unknown) => stream.abort(error instanceof Error ? error : new Error(end.reason)))
   }
 }

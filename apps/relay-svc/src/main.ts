@@ -28,17 +28,32 @@ await runService({
     const db = openDatabase(host.secret('database-url').toString('utf8').trim())
     const limits = limitsFrom({}, host.env)
     const relay = await Relay.start({
-      db, rpc, metrics, log, clock, limits,
+      db,
+      rpc,
+      metrics,
+      log,
+      clock,
+      limits,
       tap: new WireTap(host.env.TALLYSTICK_WIRE_TAP, (err) => log.warn({ err }, 'wire tap not written')),
       auditPump: new AuditPump({ db, rpc, log, metrics, clock }),
       owner: `${hostname()}:${host.env.TALLYSTICK_P2P_PORT}`,
       node: {
-        seed: host.secret('transport.seed'), host: host.env.TALLYSTICK_HOST, port: host.env.TALLYSTICK_P2P_PORT, quic: host.env.TALLYSTICK_QUIC !== 'off',
-        announce: (host.env.TALLYSTICK_ANNOUNCE ?? '').split(',').map((address) => address.trim()).filter((address) => address !== ''),
+        seed: host.secret('transport.seed'),
+        host: host.env.TALLYSTICK_HOST,
+        port: host.env.TALLYSTICK_P2P_PORT,
+        quic: host.env.TALLYSTICK_QUIC !== 'off',
+        announce: (host.env.TALLYSTICK_ANNOUNCE ?? '')
+          .split(',')
+          .map((address) => address.trim())
+          .filter((address) => address !== ''),
       },
     })
-    host.readiness('database', async () => { await db.$queryRaw`SELECT 1` })
-    host.readiness('allow-list', () => { if (!relay.allowList.loaded) throw new Error('not read yet') })
+    host.readiness('database', async () => {
+      await db.$queryRaw`SELECT 1`
+    })
+    host.readiness('allow-list', () => {
+      if (!relay.allowList.loaded) throw new Error('not read yet')
+    })
     log.info({ transport: relay.node.quic ? 'tcp, quic' : 'tcp', peer: relay.node.peerId }, 'libp2p is listening')
     return {
       module: { module: class RelayModule {}, controllers: [RelayController], providers: [{ provide: Relay, useValue: relay }] },

@@ -83,10 +83,15 @@ export class RelayNode {
     const quic = options.quic === false ? undefined : await loadQuic(deps)
     let failure: unknown
     for (const withQuic of quic === undefined ? [false] : [true, false]) {
-      const libp2p = await createLibp2p(configuration(deps, privateKey, options.host, port, withQuic ? quic : undefined, gater(deps, tickets)))
+      const libp2p = await createLibp2p(
+        configuration(deps, privateKey, options.host, port, withQuic ? quic : undefined, gater(deps, tickets)),
+      )
       const node = new RelayNode(deps, libp2p, options, withQuic)
       try {
-        await libp2p.handle(RELAY_PROTOCOL, (stream, connection) => node.#serve(stream, connection), { maxInboundStreams: STREAMS_PER_CONNECTION, maxOutboundStreams: STREAMS_PER_CONNECTION })
+        await libp2p.handle(RELAY_PROTOCOL, (stream, connection) => node.#serve(stream, connection), {
+          maxInboundStreams: STREAMS_PER_CONNECTION,
+          maxOutboundStreams: STREAMS_PER_CONNECTION,
+        })
         await libp2p.start()
         return node
       } catch (err) {
@@ -160,7 +165,9 @@ export class RelayNode {
       if (connection.streams.some((stream) => stream.protocol === RELAY_PROTOCOL)) this.#busyAt.set(connection.id, now)
       else if (now - (this.#busyAt.get(connection.id) ?? now) > this.#deps.limits.idleTimeoutMs) {
         this.#deps.metrics.streamsCut.inc({ code: 'IdleTimeout' })
-        connection.close({ signal: AbortSignal.timeout(1_000) }).catch((error: unknown) => connection.abort(error instanceof Error ? error : new Error('idle')))
+        connection
+          .close({ signal: AbortSignal.timeout(1_000) })
+          .catch((error: unknown) => connection.abort(error instanceof Error ? error : new Error('idle')))
       }
     }
   }
@@ -182,7 +189,14 @@ async function loadQuic(deps: NodeDeps): Promise<QuicFactory | undefined> {
   }
 }
 
-function configuration(deps: NodeDeps, privateKey: PrivateKey, host: string, port: number, quic: QuicFactory | undefined, connectionGater: Gater): Libp2pOptions {
+function configuration(
+  deps: NodeDeps,
+  privateKey: PrivateKey,
+  host: string,
+  port: number,
+  quic: QuicFactory | undefined,
+  connectionGater: Gater,
+): Libp2pOptions {
   const { limits } = deps
   const ip = host.includes(':') ? 'ip6' : 'ip4'
   return {
@@ -203,9 +217,12 @@ function configuration(deps: NodeDeps, privateKey: PrivateKey, host: string, por
     streamMuxers: [yamux({ maxInboundStreams: 16, maxOutboundStreams: 16 })],
     connectionGater,
     connectionManager: {
-      maxConnections: UNBOUND, maxIncomingPendingConnections: UNBOUND, inboundConnectionThreshold: UNBOUND,
+      maxConnections: UNBOUND,
+      maxIncomingPendingConnections: UNBOUND,
+      inboundConnectionThreshold: UNBOUND,
       inboundUpgradeTimeout: limits.handshakeTimeoutMs,
-      dialTimeout: limits.dialTimeoutMs, addressDialTimeout: limits.dialAddressTimeoutMs,
+      dialTimeout: limits.dialTimeoutMs,
+      addressDialTimeout: limits.dialAddressTimeoutMs,
       reconnectRetries: 0,
     },
     // Needs libp2p's ping protocol on both sides; yamux and QUIC have keep-alives of their own.
@@ -239,7 +256,9 @@ function gater(deps: NodeDeps, tickets: WeakMap<MultiaddrConnection, HandshakeTi
         return true
       }
       accepted += 1
-      connection.addEventListener('close', () => { accepted -= 1 })
+      connection.addEventListener('close', () => {
+        accepted -= 1
+      })
       metrics.handshakes.inc({ outcome: 'accepted' })
       return false
     }

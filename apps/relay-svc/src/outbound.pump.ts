@@ -23,7 +23,9 @@ export class OutboundPump {
   async stop(): Promise<void> {
     clearInterval(this.#timer)
     await Promise.all([...this.#senders.values()].map((sender) => sender.stop(DRAIN_MS)))
-    await this.#deps.peers.release([...this.#senders.keys()], this.#deps.owner).catch((err: unknown) => this.#deps.log.warn({ err }, 'leases not released, they run out'))
+    await this.#deps.peers
+      .release([...this.#senders.keys()], this.#deps.owner)
+      .catch((err: unknown) => this.#deps.log.warn({ err }, 'leases not released, they run out'))
   }
 
   sender(fleetId: string): PeerSender {

@@ -31,17 +31,24 @@ export class OutboundStore {
   /** Idempotent by message id. @returns what is now stored under each id, which may be an earlier, other envelope */
   async enqueue(items: readonly OutboundItem[]): Promise<Map<string, { digest: Uint8Array<ArrayBuffer>; fleetId: string }>> {
     if (items.length === 0) return new Map()
-    const rows = items.map((item) => Prisma.sql`(${item.messageId}::uuid, ${item.fleetId}, ${octets(item.envelope)}, ${octets(item.digest)}, ${item.envelope.length})`)
+    const rows = items.map(
+      (item) =>
+        Prisma.sql`(${item.messageId}::uuid, ${item.fleetId}, ${octets(item.envelope)}, ${octets(item.digest)}, ${item.envelope.length})`,
+    )
     return this.#db.$transaction(async (tx) => {
       await tx.$executeRaw`INSERT INTO outbound (message_id, fleet_id, envelope, digest, size) VALUES ${Prisma.join(rows)} ON CONFLICT (message_id) DO NOTHING`
       const ids = items.map((item) => Prisma.sql`${item.messageId}::uuid`)
-      const stored = await tx.$queryRaw<StoredDigest[]>`SELECT message_id, digest, fleet_id FROM outbound WHERE message_id IN (${Prisma.join(ids)})`
+      const stored = await tx.$queryRaw<
+        StoredDigest[]
+      >`SELECT message_id, digest, fleet_id FROM outbound WHERE message_id IN (${Prisma.join(ids)})`
       return new Map(stored.map((row) => [row.message_id, { digest: row.digest, fleetId: row.fleet_id }]))
     })
   }
 
   async queuedBytes(fleetId: string): Promise<number> {
-    const [row] = await this.#db.$queryRaw<{ total: bigint }[]>`SELECT coalesce(sum(size), 0)::bigint AS total FROM outbound WHERE fleet_id = ${fleetId} AND state = 'queued'`
+    const [row] = await this.#db.$queryRaw<
+      { total: bigint }[]
+    >`SELECT coalesce(sum(size), 0)::bigint AS total FROM outbound WHERE fleet_id = ${fleetId} AND state = 'queued'`
     return Number(row!.total)
   }
 
@@ -58,7 +65,9 @@ export class OutboundStore {
   /** The oldest that are due and not in flight, as many as the window has room for; at least one when any is due. */
   async due(fleetId: string, inFlight: readonly bigint[], room: { frames: number; bytes: number }): Promise<QueuedEnvelope[]> {
     const skip = inFlight.length === 0 ? Prisma.empty : Prisma.sql`AND id NOT IN (${Prisma.join([...inFlight])})`
-    const rows = await this.#db.$queryRaw<{ id: bigint; message_id: string; envelope: Uint8Array<ArrayBuffer>; digest: Uint8Array<ArrayBuffer> }[]>`
+    const rows = await this.#db.$queryRaw<
+      { id: bigint; message_id: string; envelope: Uint8Array<ArrayBuffer>; digest: Uint8Array<ArrayBuffer> }[]
+    >`
       WITH candidates AS (
         SELECT id, sum(size) OVER (ORDER BY id) AS through FROM (
           SELECT id, size FROM outbound WHERE fleet_id = ${fleetId} AND state = 'queued' AND next_attempt_at <= now() ${skip} ORDER BY id LIMIT ${room.frames}) AS head)
@@ -94,7 +103,12 @@ export class OutboundStore {
       UPDATE outbound SET state = 'refused', code = ${code}, cause = ${cause}, settled_at = ${new Date(at)}, envelope = NULL WHERE fleet_id = ${fleetId} AND state = 'queued'`
   }
 
-  async postpone(id: bigint, code: ErrorCode, cause: string, delayMs: number): Promise<{ messageId: string; attempts: number } | undefined> {
+  async postpone(
+    id: bigint,
+    code: ErrorCode,
+    cause: string,
+    delayMs: number,
+  ): Promise<{ messageId: string; attempts: number } | undefined> {
     const [row] = await this.#db.$queryRaw<{ message_id: string; attempts: number }[]>`
       UPDATE outbound SET attempts = attempts + 1, code = ${code}, cause = ${cause}, next_attempt_at = now() + make_interval(secs => ${delayMs / 1000})
       WHERE id = ${id} AND state = 'queued' RETURNING message_id, attempts`
@@ -109,21 +123,40 @@ export class OutboundStore {
   }
 
   async unreported(limit: number): Promise<FinalReport[]> {
-    const rows = await this.#db.$queryRaw<{ message_id: string; state: string; settled_at: Date; hop_receipt: Uint8Array<ArrayBuffer> | null; code: string | null; cause: string | null }[]>`
+    const rows = await this.#db.$queryRaw<
+      {
+        message_id: string
+        state: string
+        settled_at: Date
+        hop_receipt: Uint8Array<ArrayBuffer> | null
+        code: string | null
+        cause: string | null
+      }[]
+    >`
       SELECT message_id, state, settled_at, hop_receipt, code, cause FROM outbound
       WHERE state <> 'queued' AND reported_at IS NULL AND report_after <= now() ORDER BY id LIMIT ${limit}`
-    return rows.map((row) => row.state === 'stored'
-      ? { state: 'stored', messageId: row.message_id, at: row.settled_at.getTime(), hopReceipt: row.hop_receipt! }
-      : { state: 'refused', messageId: row.message_id, at: row.settled_at.getTime(), code: row.code as ErrorCode, cause: (row.cause ?? '').slice(0, 300) })
+    return rows.map((row) =>
+      row.state === 'stored'
+        ? { state: 'stored', messageId: row.message_id, at: row.settled_at.getTime(), hopReceipt: row.hop_receipt! }
+        : {
+            state: 'refused',
+            messageId: row.message_id,
+            at: row.settled_at.getTime(),
+            code: row.code as ErrorCode,
+            cause: (row.cause ?? '').slice(0, 300),
+          },
+    )
   }
 
   async markReported(messageIds: readonly string[]): Promise<void> {
     if (messageIds.length === 0) return
-    await this.#db.$executeRaw`UPDATE outbound SET reported_at = now() WHERE message_id IN (${Prisma.join(messageIds.map((id) => Prisma.sql`${id}::uuid`))})`
+    await this.#db
+      .$executeRaw`UPDATE outbound SET reported_at = now() WHERE message_id IN (${Prisma.join(messageIds.map((id) => Prisma.sql`${id}::uuid`))})`
   }
 
   async reportLater(messageId: string, delayMs: number): Promise<void> {
-    await this.#db.$executeRaw`UPDATE outbound SET report_after = now() + make_interval(secs => ${delayMs / 1000}) WHERE message_id = ${messageId}::uuid`
+    await this.#db
+      .$executeRaw`UPDATE outbound SET report_after = now() + make_interval(secs => ${delayMs / 1000}) WHERE message_id = ${messageId}::uuid`
   }
 
   async prune(retentionMs: number): Promise<number> {

@@ -23,6 +23,8 @@ export interface LinkOpener {
   readonly node: Pick<RelayNode, 'connections' | 'dial' | 'openStream'>
   readonly limits: Limits
   readonly breaker: Breaker
+  /** The service is stopping. */
+  readonly signal: AbortSignal
 }
 
 /**
@@ -45,7 +47,7 @@ async function dialInOrder(opener: LinkOpener, peer: PeerRecord, onFrame: (frame
   const { limits, node } = opener
   const candidates = dialCandidates(peer.multiaddrs, peer.peerIds)
   if (candidates.length === 0) throw new DialFailure('Network', 'no address of the peer is known; it must connect to us')
-  const deadline = AbortSignal.timeout(limits.dialTimeoutMs)
+  const deadline = AbortSignal.any([opener.signal, AbortSignal.timeout(limits.dialTimeoutMs)])
   let first: DialFailure | undefined
   for (const endpoint of candidates) {
     try {
@@ -68,7 +70,9 @@ async function greet(opener: LinkOpener, connection: Connection, onFrame: (frame
     throw error
   })
   let greeted: ((window: { bytes: number; frames: number }) => void) | undefined
-  const hello = new Promise<{ bytes: number; frames: number }>((resolve) => { greeted = resolve })
+  const hello = new Promise<{ bytes: number; frames: number }>((resolve) => {
+    greeted = resolve
+  })
   const link = new FrameLink(stream, limits, (frame) => {
     if (greeted === undefined) return onFrame(frame)
     if (frame.header.t !== 'hello') return link.close('Serialization', 'the first frame is not a hello')
@@ -80,10 +84,16 @@ async function greet(opener: LinkOpener, connection: Connection, onFrame: (frame
   timer.unref()
   try {
     await link.send({ t: 'hello', v: FRAME_VERSION, bytes: limits.windowBytes, frames: limits.windowFrames })
-    const ended = link.closed.then((end: LinkEnd) => { throw helloFailure(end, where) })
+    const ended = link.closed.then((end: LinkEnd) => {
+      throw helloFailure(end, where)
+    })
     const window = await Promise.race([hello, ended])
     ended.catch(() => undefined) // after the hello, the end of the link is its owner's business
-    return { link, transport: where.includes('/quic-v1') ? 'quic' : 'tcp', window: { bytes: Math.min(window.bytes, limits.windowBytes), frames: Math.max(1, Math.min(window.frames, limits.windowFrames)) } }
+    return {
+      link,
+      transport: where.includes('/quic-v1') ? 'quic' : 'tcp',
+      window: { bytes: Math.min(window.bytes, limits.windowBytes), frames: Math.max(1, Math.min(window.frames, limits.windowFrames)) },
+    }
   } catch (error) {
     link.finish()
     if (link.open || error instanceof DialFailure) throw error

@@ -35,11 +35,23 @@ describe('the rates of one peer', () => {
 describe('limits', () => {
   it('are overridden by their variable', () => {
     expect(limitVariable('handshakesPerAddress')).toBe('TALLYSTICK_RELAY_HANDSHAKES_PER_ADDRESS')
-    expect(limitsFrom({ leaseMs: 1 }, { TALLYSTICK_RELAY_HANDSHAKES_PER_ADDRESS: 9 })).toMatchObject({ handshakesPerAddress: 9, leaseMs: 1, readTimeoutMs: 30_000 })
+    expect(limitsFrom({ leaseMs: 1 }, { TALLYSTICK_RELAY_HANDSHAKES_PER_ADDRESS: 9 })).toMatchObject({
+      handshakesPerAddress: 9,
+      leaseMs: 1,
+      readTimeoutMs: 30_000,
+    })
   })
 
   it('carry the numbers that were settled', () => {
-    expect(DEFAULT_LIMITS).toMatchObject({ handshakesPerAddress: 5, handshakesUnknown: 100, handshakeWindowMs: 60_000, trackedAddresses: 100_000, handshakeTimeoutMs: 10_000, readTimeoutMs: 30_000, idleTimeoutMs: 300_000 })
+    expect(DEFAULT_LIMITS).toMatchObject({
+      handshakesPerAddress: 5,
+      handshakesUnknown: 100,
+      handshakeWindowMs: 60_000,
+      trackedAddresses: 100_000,
+      handshakeTimeoutMs: 10_000,
+      readTimeoutMs: 30_000,
+      idleTimeoutMs: 300_000,
+    })
   })
 })
 

@@ -10,15 +10,15 @@ import type { Breaker } from '@tallystick/nats-rpc/breaker'
 import type { AllowList } from './allow-list.js'
 import { backoffMs } from './backoff.js'
 import { DialFailure } from './dial-failure.js'
-import { decodeHopReceipt, type Frame } from './frames.js'
+import type { Frame } from './frames.js'
 import type { Limits } from './limits.js'
 import type { LinkEnd } from './link.js'
 import type { RelayMetrics } from './metrics.js'
-import { hex } from './octets.js'
 import type { RelayNode } from './node.js'
 import type { OutboundStore } from './outbound.store.js'
 import { openPeerLink, type PeerLink } from './peer-link.js'
 import type { PeersStore } from './peers.store.js'
+import { postpone, settleAnswers, type Answer, type InFlight, type WaitingReport } from './settle-answers.js'
 import { detached, Wake } from './wake.js'
 import type { WireTap } from './wire-tap.js'
 
@@ -31,7 +31,11 @@ export interface SenderDeps {
   readonly metrics: RelayMetrics
   readonly tap: WireTap
   readonly clock: { now(): number }
-  readonly log: { info(fields: object, text: string): void; warn(fields: object, text: string): void; error(fields: object, text: string): void }
+  readonly log: {
+    info(fields: object, text: string): void
+    warn(fields: object, text: string): void
+    error(fields: object, text: string): void
+  }
   /** Names this replica in leases; the same after a restart, so that it takes its own leases back at once. */
   readonly owner: string
   readonly random: () => number
@@ -42,21 +46,17 @@ export interface SenderDeps {
   reportWaiting(items: readonly WaitingReport[]): Promise<void>
 }
 
-export interface WaitingReport {
-  readonly messageId: string
+export type BundleAnswer =
+  { ok: true; bundle: Uint8Array<ArrayBuffer> } | { ok: false; code: ErrorCode; message: string; retryAfterMs?: number }
+
+interface Trouble {
   readonly code: ErrorCode
   readonly cause: string
-  readonly attempts: number
-  readonly nextAttemptAt: number
 }
-
-export type BundleAnswer = { ok: true; bundle: Uint8Array<ArrayBuffer> } | { ok: false; code: ErrorCode; message: string; retryAfterMs?: number }
-
-interface InFlight { readonly id: bigint; readonly messageId: string; readonly digest: Uint8Array; readonly size: number; readonly sentAt: number }
-interface Trouble { readonly code: ErrorCode; readonly cause: string }
 
 /** Waiting messages that get a report of their own when a peer is away; the others follow when they are looked at. */
 const REPORTED_WAITING = 256
+const DRAIN_POLL_MS = 20
 
 export class PeerSender {
   readonly fleetId: string
@@ -65,7 +65,7 @@ export class PeerSender {
   readonly #wake = new Wake()
   readonly #inFlight = new Map<number, InFlight>()
   readonly #bundles = new Map<number, (answer: BundleAnswer) => void>()
-  #answers: { item: InFlight; frame: Frame }[] = []
+  #answers: Answer[] = []
   #link: PeerLink | undefined
   #opening: Promise<PeerLink> | undefined
   #seq = 0
@@ -82,7 +82,8 @@ export class PeerSender {
   #heardAt = 0
   #leasedAt = -Infinity
   #stopped = false
-  #running: Promise<void>
+  readonly #stopping = new AbortController()
+  readonly #running: Promise<void>
 
   constructor(deps: SenderDeps, fleetId: string) {
     this.#deps = deps
@@ -122,34 +123,41 @@ export class PeerSender {
   }
 
   async requestBundle(): Promise<BundleAnswer> {
-    let peer: PeerLink
-    try {
-      peer = await detached(() => this.#open())
-    } catch (error) {
-      await this.#failed(codeOf(error), causeOf(error), retryOf(error))
-      return { ok: false, code: codeOf(error), message: causeOf(error), retryAfterMs: Math.max(0, Math.ceil(this.#notBefore - performance.now())) }
-    }
+    const { bundleTimeoutMs, backoffFirstMs } = this.#deps.limits
     const seq = this.#nextSeq()
-    return new Promise((resolve) => {
-      const timer = setTimeout(() => answer({ ok: false, code: 'Network', message: 'the peer did not answer in time', retryAfterMs: this.#deps.limits.backoffFirstMs }), this.#deps.limits.bundleTimeoutMs)
-      const answer = (result: BundleAnswer): void => {
-        clearTimeout(timer)
-        this.#bundles.delete(seq)
-        resolve(result)
-      }
-      this.#bundles.set(seq, answer)
-      peer.link.send({ t: 'bundle-request', seq }).catch((error: unknown) => answer({ ok: false, code: 'Network', message: causeOf(error), retryAfterMs: this.#deps.limits.backoffFirstMs }))
+    const failed = (message: string, code: ErrorCode = 'Network', retryAfterMs = backoffFirstMs): BundleAnswer => ({
+      ok: false,
+      code,
+      message,
+      retryAfterMs,
     })
+    const answered = new Promise<BundleAnswer>((resolve) => this.#bundles.set(seq, resolve))
+    const timer = setTimeout(() => this.#bundles.get(seq)?.(failed('the peer did not answer in time')), bundleTimeoutMs)
+    const asked = detached(() => this.#open()).then(
+      (peer) => peer.link.send({ t: 'bundle-request', seq }).catch((error: unknown) => this.#bundles.get(seq)?.(failed(causeOf(error)))),
+      async (error: unknown) => {
+        await this.#failed(codeOf(error), causeOf(error), retryOf(error))
+        this.#bundles.get(seq)?.(failed(causeOf(error), codeOf(error), Math.max(0, Math.ceil(this.#notBefore - performance.now()))))
+      },
+    )
+    try {
+      return await Promise.race([answered, asked.then(() => answered)])
+    } finally {
+      clearTimeout(timer)
+      this.#bundles.delete(seq)
+    }
   }
 
-  /** Wait for receipts of what is in flight, at most `graceMs`, then end. */
+  /** Give the receipts of what is in flight `graceMs` to arrive, then end. */
   async stop(graceMs: number): Promise<void> {
     this.#stopped = true
+    this.#stopping.abort()
     this.#wake.wake()
-    const deadline = performance.now() + graceMs
-    while (this.#inFlight.size > 0 && this.#link?.link.open === true && performance.now() < deadline) await this.#wake.wait(50)
     await this.#running
-    await this.#settle()
+    const deadline = performance.now() + graceMs
+    while (this.#inFlight.size > 0 && this.#link?.link.open === true && performance.now() < deadline)
+      await new Promise((resolve) => setTimeout(resolve, DRAIN_POLL_MS))
+    await this.#settle().catch((err: unknown) => this.#deps.log.warn({ err, peer: this.fleetId }, 'last receipts not stored'))
     this.#link?.link.finish()
     this.#breaker.shutdown()
   }
@@ -187,14 +195,19 @@ export class PeerSender {
     if (await this.#fill(peer)) return
     const quietFor = performance.now() - this.#heardAt
     if (this.#inFlight.size > 0 && quietFor > limits.receiptTimeoutMs) return peer.link.close('ReadTimeout', 'no receipt in time')
-    await this.#wake.wait(this.#inFlight.size > 0 ? Math.min(limits.leaseMs / 3, Math.max(1, limits.receiptTimeoutMs - quietFor)) : limits.pollMs)
+    await this.#wake.wait(
+      this.#inFlight.size > 0 ? Math.min(limits.leaseMs / 3, Math.max(1, limits.receiptTimeoutMs - quietFor)) : limits.pollMs,
+    )
   }
 
   /** @returns whether anything was sent: then there may be more */
   async #fill(peer: PeerLink): Promise<boolean> {
     const { limits, outbound, tap, clock } = this.#deps
     const held = [...this.#inFlight.values()]
-    const bytes = held.length === 0 ? Math.max(peer.window.bytes, limits.frameBodyBytes) : peer.window.bytes - held.reduce((sum, item) => sum + item.size, 0)
+    const bytes =
+      held.length === 0
+        ? Math.max(peer.window.bytes, limits.frameBodyBytes)
+        : peer.window.bytes - held.reduce((sum, item) => sum + item.size, 0)
     const frames = Math.min(this.#allowance, peer.window.frames) - held.length
     if (frames <= 0 || bytes <= 0) return false
     // What has been answered but not settled is still queued in the database: not again.
@@ -204,7 +217,13 @@ export class PeerSender {
     for (const item of due) {
       if (!peer.link.open) return true
       const seq = this.#nextSeq()
-      this.#inFlight.set(seq, { id: item.id, messageId: item.messageId, digest: item.digest, size: item.envelope.length, sentAt: performance.now() })
+      this.#inFlight.set(seq, {
+        id: item.id,
+        messageId: item.messageId,
+        digest: item.digest,
+        size: item.envelope.length,
+        sentAt: performance.now(),
+      })
       tap.record('out', this.fleetId, item.digest, clock.now())
       try {
         await peer.link.send({ t: 'envelope', seq }, item.envelope)
@@ -227,7 +246,12 @@ export class PeerSender {
         return this.#wake.wake()
       }
       if (header.t === 'refusal') {
-        return this.#bundles.get(header.seq)?.({ ok: false, code: header.code, message: `the peer gives no bundle: ${header.code}`, ...(header.retryAfterMs === null ? {} : { retryAfterMs: header.retryAfterMs }) })
+        return this.#bundles.get(header.seq)?.({
+          ok: false,
+          code: header.code,
+          message: `the peer gives no bundle: ${header.code}`,
+          ...(header.retryAfterMs === null ? {} : { retryAfterMs: header.retryAfterMs }),
+        })
       }
       return
     }
@@ -239,42 +263,11 @@ export class PeerSender {
     const answers = this.#answers
     if (answers.length === 0) return
     this.#answers = []
-    const { outbound, clock, metrics, limits, random } = this.#deps
-    const stored: { id: bigint; receipt: Uint8Array<ArrayBuffer>; at: number }[] = []
-    try {
-      for (const { item, frame } of answers) {
-        if (frame.header.t === 'receipt' && isReceiptFor(frame.body, item.digest)) {
-          metrics.hopSeconds.observe((performance.now() - item.sentAt) / 1000)
-          metrics.envelopes.inc({ direction: 'out', outcome: frame.header.status })
-          stored.push({ id: item.id, receipt: frame.body, at: clock.now() })
-          continue
-        }
-        metrics.envelopes.inc({ direction: 'out', outcome: 'refused' })
-        const code = frame.header.t === 'refusal' ? frame.header.code : 'Serialization'
-        if (frame.header.t === 'refusal' && frame.header.retryAfterMs === null) {
-          await outbound.settleRefused(item.id, code, `the peer's relay refused the envelope: ${code}`, clock.now())
-          continue
-        }
-        const asked = frame.header.t === 'refusal' ? frame.header.retryAfterMs! : limits.backoffMaxMs
-        const delay = Math.max(backoffMs(1, limits.backoffFirstMs, limits.backoffMaxMs, random()), Math.min(asked, 3_600_000))
-        await this.#postpone(item, code, frame.header.t === 'refusal' ? `the peer's relay asks to wait: ${code}` : 'the peer\'s relay sent a receipt for other bytes', delay)
-      }
-      await outbound.settleStored(stored)
-    } catch (err) {
-      // Nothing is lost: what is not settled is sent again, and the receiver answers a duplicate with the same receipt.
-      this.#deps.log.error({ err, peer: this.fleetId, count: answers.length }, 'receipts not stored')
-      throw err
-    }
-    if (stored.length > 0) {
+    if ((await settleAnswers(this.#deps, this.fleetId, answers)) > 0) {
       this.#allowance *= 2
       await this.#reached()
     }
     this.#deps.onSettled()
-  }
-
-  async #postpone(item: InFlight, code: ErrorCode, cause: string, delayMs: number): Promise<void> {
-    const row = await this.#deps.outbound.postpone(item.id, code, cause, delayMs)
-    if (row !== undefined) void this.#deps.reportWaiting([{ messageId: row.messageId, code, cause, attempts: row.attempts, nextAttemptAt: Math.round(this.#deps.clock.now() + delayMs) }])
   }
 
   /** The stream has ended. With envelopes in flight that is a failure; an idle close is not. */
@@ -289,7 +282,13 @@ export class PeerSender {
     const blameable = end.byPeer && (end.code === 'QuotaExceeded' || end.code === 'Serialization')
     if (blameable && lost.length === 1) {
       const row = lost[0]!
-      await this.#postpone(row, end.code ?? 'Network', cause, backoffMs(this.#failures + 3, this.#deps.limits.backoffFirstMs, this.#deps.limits.backoffMaxMs, this.#deps.random()))
+      await postpone(
+        this.#deps,
+        row,
+        end.code ?? 'Network',
+        cause,
+        backoffMs(this.#failures + 3, this.#deps.limits.backoffFirstMs, this.#deps.limits.backoffMaxMs, this.#deps.random()),
+      )
     }
     this.#allowance = Math.max(1, Math.floor(Math.min(this.#allowance, lost.length) / 2))
     await this.#failed(end.code ?? 'Network', cause, end.retryAfterMs ?? undefined)
@@ -299,7 +298,13 @@ export class PeerSender {
     if (this.#link?.link.open === true) return this.#link
     const peer = this.#deps.allowList.fleet(this.fleetId)
     if (peer?.state !== 'allowed') throw new DialFailure('UnauthorizedPeer', 'the peer is not on the allow-list')
-    this.#opening ??= openPeerLink({ node: this.#deps.node, limits: this.#deps.limits, breaker: this.#breaker }, peer, (frame) => this.#frame(frame)).finally(() => { this.#opening = undefined })
+    this.#opening ??= openPeerLink(
+      { node: this.#deps.node, limits: this.#deps.limits, breaker: this.#breaker, signal: this.#stopping.signal },
+      peer,
+      (frame) => this.#frame(frame),
+    ).finally(() => {
+      this.#opening = undefined
+    })
     const opened = await this.#opening
     if (this.#link !== opened) {
       this.#link = opened
@@ -315,7 +320,13 @@ export class PeerSender {
     this.#ended = end
     this.#lost.push(...this.#inFlight.values())
     this.#inFlight.clear()
-    for (const answer of [...this.#bundles.values()]) answer({ ok: false, code: 'Network', message: `the connection to the peer broke: ${end.reason}`, retryAfterMs: this.#deps.limits.backoffFirstMs })
+    for (const answer of [...this.#bundles.values()])
+      answer({
+        ok: false,
+        code: 'Network',
+        message: `the connection to the peer broke: ${end.reason}`,
+        retryAfterMs: this.#deps.limits.backoffFirstMs,
+      })
     this.#wake.wake()
   }
 
@@ -334,7 +345,10 @@ export class PeerSender {
     const probeIn = this.#breaker.nextProbeAt === undefined ? 0 : this.#breaker.nextProbeAt - Date.now()
     const delay = Math.max(backoffMs(this.#failures, limits.backoffFirstMs, limits.backoffMaxMs, random()), retryAfterMs ?? 0, probeIn)
     this.#notBefore = performance.now() + delay
-    log.info({ peer: this.fleetId, code: this.#trouble.code, reason: this.#trouble.cause, attempts: this.#failures, retryAfterMs: delay }, 'peer not reached')
+    log.info(
+      { peer: this.fleetId, code: this.#trouble.code, reason: this.#trouble.cause, attempts: this.#failures, retryAfterMs: delay },
+      'peer not reached',
+    )
     await peers.noteFailure(this.fleetId, { ...this.#trouble, failures: this.#failures, nextAttemptAt: new Date(clock.now() + delay) })
     await this.#reportWaiting()
   }
@@ -346,7 +360,8 @@ export class PeerSender {
     const nextAttemptAt = Math.round(clock.now() + Math.max(0, this.#notBefore - performance.now()))
     const waiting = await outbound.waiting(this.fleetId, REPORTED_WAITING)
     // Not awaited: invoice-svc being slow must not delay the next attempt.
-    if (waiting.length > 0) void reportWaiting(waiting.map((item) => ({ ...item, ...trouble, attempts: Math.max(item.attempts, this.#failures), nextAttemptAt })))
+    if (waiting.length > 0)
+      void reportWaiting(waiting.map((item) => ({ ...item, ...trouble, attempts: Math.max(item.attempts, this.#failures), nextAttemptAt })))
   }
 
   async #lease(): Promise<boolean> {
@@ -364,21 +379,13 @@ export class PeerSender {
   }
 }
 
-function isReceiptFor(receipt: Uint8Array, digest: Uint8Array): boolean {
-  try {
-    return hex(decodeHopReceipt(receipt).digest) === hex(digest)
-  } catch (error) {
-    if (error instanceof Error) return false
-    throw error
-  }
-}
-
 function codeOf(error: unknown): ErrorCode {
   return error instanceof DialFailure || error instanceof RpcFault ? error.code : 'Network'
 }
 
 function causeOf(error: unknown): string {
-  if (error instanceof RpcFault && error.code === 'CircuitBreakerOpen') return 'the peer could not be reached several times; the next attempt is a single probe'
+  if (error instanceof RpcFault && error.code === 'CircuitBreakerOpen')
+    return 'the peer could not be reached several times; the next attempt is a single probe'
   return error instanceof Error ? error.message : String(error)
 }
 

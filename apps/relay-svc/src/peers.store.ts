@@ -25,14 +25,19 @@ export class PeersStore {
   async all(): Promise<PeerRecord[]> {
     const rows = await this.#db.peer.findMany({ include: { peerIds: true, addresses: true } })
     return rows.map((row) => ({
-      fleetId: row.fleetId, state: row.state as PeerState, multiaddrs: row.multiaddrs,
-      peerIds: row.peerIds.map((p) => p.peerId), addresses: row.addresses.map((a) => a.address),
+      fleetId: row.fleetId,
+      state: row.state as PeerState,
+      multiaddrs: row.multiaddrs,
+      peerIds: row.peerIds.map((p) => p.peerId),
+      addresses: row.addresses.map((a) => a.address),
     }))
   }
 
   /** Changes whenever a peer was replaced, so that replicas notice each other's changes cheaply. */
   async version(): Promise<string> {
-    const [row] = await this.#db.$queryRaw<{ version: string }[]>`SELECT count(*) || '@' || coalesce(max(updated_at)::text, '') AS version FROM peer`
+    const [row] = await this.#db.$queryRaw<
+      { version: string }[]
+    >`SELECT count(*) || '@' || coalesce(max(updated_at)::text, '') AS version FROM peer`
     return row!.version
   }
 
@@ -83,13 +88,16 @@ export class PeersStore {
   /** One replica sends to a peer at a time. Two would be harmless (the receiver knows duplicates) but wasteful. */
   async lease(fleetId: string, owner: string, leaseMs: number): Promise<boolean> {
     const until = leaseMs / 1000
-    return (await this.#db.$executeRaw`
+    return (
+      (await this.#db.$executeRaw`
       UPDATE peer SET lease_owner = ${owner}, lease_until = now() + make_interval(secs => ${until})
       WHERE fleet_id = ${fleetId} AND (lease_owner = ${owner} OR lease_until IS NULL OR lease_until < now())`) > 0
+    )
   }
 
   async release(fleetIds: readonly string[], owner: string): Promise<void> {
     if (fleetIds.length === 0) return
-    await this.#db.$executeRaw`UPDATE peer SET lease_until = NULL, lease_owner = NULL WHERE lease_owner = ${owner} AND fleet_id IN (${Prisma.join([...fleetIds])})`
+    await this.#db
+      .$executeRaw`UPDATE peer SET lease_until = NULL, lease_owner = NULL WHERE lease_owner = ${owner} AND fleet_id IN (${Prisma.join([...fleetIds])})`
   }
 }

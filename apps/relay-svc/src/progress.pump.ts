@@ -5,7 +5,7 @@ import type { ServiceClient } from '@tallystick/nats-rpc/client'
 import { backoffMs } from './backoff.js'
 import type { Limits } from './limits.js'
 import type { FinalReport, OutboundStore } from './outbound.store.js'
-import type { WaitingReport } from './peer-sender.js'
+import type { WaitingReport } from './settle-answers.js'
 import { Wake } from './wake.js'
 
 /** A report that invoice-svc does not want is tried again this much later, ms. */
@@ -51,7 +51,9 @@ export class ProgressPump {
     const at = this.#deps.clock.now()
     try {
       for (let i = 0; i < items.length; i += MAX_BATCH) {
-        await this.#deps.rpc.call(invoiceRelayProgress, { items: items.slice(i, i + MAX_BATCH).map((item) => ({ state: 'waiting' as const, at, ...item })) })
+        await this.#deps.rpc.call(invoiceRelayProgress, {
+          items: items.slice(i, i + MAX_BATCH).map((item) => ({ state: 'waiting' as const, at, ...item })),
+        })
       }
     } catch (err) {
       this.#deps.log.debug({ err, count: items.length }, 'waiting not reported')

@@ -74,7 +74,18 @@ export class Relay {
     this.#quotas = new PeerQuotas(limits)
     this.#security = new SecurityEvents({ db, clock, limits, log, written: () => deps.auditPump.wake() })
     this.#progress = new ProgressPump({ outbound: this.#outbound, rpc, limits, clock, random, log })
-    this.#delivery = new DeliveryPump({ db, store: this.#inbound, rpc, limits, metrics: this.#metrics, clock, random, owner, log, onAudit: () => deps.auditPump.wake() })
+    this.#delivery = new DeliveryPump({
+      db,
+      store: this.#inbound,
+      rpc,
+      limits,
+      metrics: this.#metrics,
+      clock,
+      random,
+      owner,
+      log,
+      onAudit: () => deps.auditPump.wake(),
+    })
     this.allowList = new AllowList(this.#peers)
   }
 
@@ -91,21 +102,47 @@ export class Relay {
   async #start(): Promise<void> {
     const { limits, log, clock, rpc, tap, owner, auditPump } = this.#deps
     const inbound = {
-      limits, allowList: this.allowList, store: this.#inbound, quotas: this.#quotas, metrics: this.#metrics, security: this.#security,
-      rpc, tap, clock, log, onStored: () => this.#delivery.wake(),
+      limits,
+      allowList: this.allowList,
+      store: this.#inbound,
+      quotas: this.#quotas,
+      metrics: this.#metrics,
+      security: this.#security,
+      rpc,
+      tap,
+      clock,
+      log,
+      onStored: () => this.#delivery.wake(),
     }
-    this.#node = await RelayNode.start({
-      limits, allowList: this.allowList, metrics: this.#metrics, security: this.#security, log,
-      admission: new HandshakeAdmission(limits, (key) => this.allowList.isKnownAddress(key)),
-      onConnected: (fleetId, key) => this.#connected(fleetId, key),
-      onStream: (fleetId, peerId, stream) => detached(() => {
-        const served = new InboundStream(inbound, fleetId, peerId, stream)
-        this.#streams.add(served)
-        void served.closed.then(() => this.#streams.delete(served))
-      }),
-    }, this.#deps.node)
+    this.#node = await RelayNode.start(
+      {
+        limits,
+        allowList: this.allowList,
+        metrics: this.#metrics,
+        security: this.#security,
+        log,
+        admission: new HandshakeAdmission(limits, (key) => this.allowList.isKnownAddress(key)),
+        onConnected: (fleetId, key) => this.#connected(fleetId, key),
+        onStream: (fleetId, peerId, stream) =>
+          detached(() => {
+            const served = new InboundStream(inbound, fleetId, peerId, stream)
+            this.#streams.add(served)
+            void served.closed.then(() => this.#streams.delete(served))
+          }),
+      },
+      this.#deps.node,
+    )
     this.#pump = new OutboundPump({
-      node: this.#node, limits, allowList: this.allowList, peers: this.#peers, outbound: this.#outbound, metrics: this.#metrics, tap, clock, log, owner,
+      node: this.#node,
+      limits,
+      allowList: this.allowList,
+      peers: this.#peers,
+      outbound: this.#outbound,
+      metrics: this.#metrics,
+      tap,
+      clock,
+      log,
+      owner,
       random: this.#deps.random ?? Math.random,
       breakerFor: (fleetId) => this.#breakerFor(fleetId),
       onSettled: () => this.#progress.wake(),
@@ -145,7 +182,7 @@ export class Relay {
   }
 
   async setPeer(peer: RequestOf<typeof relaySetPeer>): Promise<ResponseOf<typeof relaySetPeer>> {
-    if (peer.peerIds.includes(this.#node.peerId)) return refuse('InvalidPeerId', 'a peer cannot have this relay\'s own PeerId')
+    if (peer.peerIds.includes(this.#node.peerId)) return refuse('InvalidPeerId', "a peer cannot have this relay's own PeerId")
     for (const address of peer.multiaddrs) {
       const endpoints = endpointsOf(address, peer.peerIds)
       if ('reason' in endpoints) return refuse('InvalidRequest', `the address ${address.slice(0, 120)} cannot be used: ${endpoints.reason}`)
@@ -171,10 +208,15 @@ export class Relay {
 
   async fetchBundle(fleetId: string): Promise<ResponseOf<typeof relayFetchBundle>> {
     const record = this.allowList.fleet(fleetId)
-    if (record === undefined || record.state === 'removed') return refuse('UnauthorizedPeer', 'the peer is not on the relay\'s allow-list')
+    if (record === undefined || record.state === 'removed') return refuse('UnauthorizedPeer', "the peer is not on the relay's allow-list")
     if (record.state === 'blocked') return refuse('PeerBlocked', 'the peer is blocked here')
     const answer = await this.#pump.sender(fleetId).requestBundle()
-    return answer.ok ? answer : { ...refuse(answer.code, answer.message), ...(answer.retryAfterMs === undefined ? {} : { retryAfterMs: Math.ceil(answer.retryAfterMs) }) }
+    return answer.ok
+      ? answer
+      : {
+          ...refuse(answer.code, answer.message),
+          ...(answer.retryAfterMs === undefined ? {} : { retryAfterMs: Math.ceil(answer.retryAfterMs) }),
+        }
   }
 
   async send(request: RequestOf<typeof relaySend>): Promise<ResponseOf<typeof relaySend>> {
@@ -195,7 +237,8 @@ export class Relay {
       items: judged.map(({ messageId, fleetId, digest, refusal }): Item => {
         if (refusal !== undefined) return { ...refusal, messageId }
         const row = stored.get(messageId)
-        if (row === undefined || row.fleetId !== fleetId || hex(row.digest) !== hex(digest)) return { ...refuse('Conflict', 'another envelope is stored under this message id'), messageId }
+        if (row === undefined || row.fleetId !== fleetId || hex(row.digest) !== hex(digest))
+          return { ...refuse('Conflict', 'another envelope is stored under this message id'), messageId }
         return { ok: true, messageId, envelopeDigest: row.digest }
       }),
     }
@@ -205,10 +248,12 @@ export class Relay {
   async #refusalToSend(fleetId: string, size: number, room: Map<string, number>): Promise<Refusal | undefined> {
     const state = this.allowList.fleet(fleetId)?.state
     if (state === 'blocked') return refuse('PeerBlocked', 'the peer is blocked here')
-    if (state !== 'allowed') return refuse('UnauthorizedPeer', 'the peer is not on the relay\'s allow-list')
+    if (state !== 'allowed') return refuse('UnauthorizedPeer', "the peer is not on the relay's allow-list")
     const left = room.get(fleetId) ?? this.#deps.limits.outboundQueueBytesPerPeer - (await this.#outbound.queuedBytes(fleetId))
     room.set(fleetId, left - (size > left ? 0 : size))
-    return size > left ? { ...refuse('QuotaExceeded', 'the queue to this peer is full'), retryAfterMs: this.#deps.limits.backoffMaxMs } : undefined
+    return size > left
+      ? { ...refuse('QuotaExceeded', 'the queue to this peer is full'), retryAfterMs: this.#deps.limits.backoffMaxMs }
+      : undefined
   }
 
   // ------------------------------------------------------------------------------------------------------ inside
@@ -216,7 +261,9 @@ export class Relay {
   #connected(fleetId: string, addressKey: string | undefined): void {
     this.#pump.sender(fleetId).reachable()
     if (addressKey === undefined || !this.allowList.learnAddress(fleetId, addressKey)) return
-    this.#peers.rememberAddress(fleetId, addressKey).catch((err: unknown) => this.#deps.log.warn({ err, peer: fleetId }, 'address of a peer not remembered'))
+    this.#peers
+      .rememberAddress(fleetId, addressKey)
+      .catch((err: unknown) => this.#deps.log.warn({ err, peer: fleetId }, 'address of a peer not remembered'))
   }
 
   #peerChanged(peer: PeerRecord, before: PeerRecord | undefined): void {
@@ -224,7 +271,10 @@ export class Relay {
       this.#node.cut([...new Set([...peer.peerIds, ...(before?.peerIds ?? [])])], `the peer is ${peer.state}`)
       this.#quotas.forget(peer.fleetId)
     } else if (before !== undefined) {
-      this.#node.cut(before.peerIds.filter((peerId) => !peer.peerIds.includes(peerId)), 'the PeerId is no longer the peer\'s')
+      this.#node.cut(
+        before.peerIds.filter((peerId) => !peer.peerIds.includes(peerId)),
+        "the PeerId is no longer the peer's",
+      )
     }
     this.#pump.peerChanged(peer)
   }
@@ -232,8 +282,12 @@ export class Relay {
   #breakerFor(fleetId: string): Breaker {
     const { limits, metrics } = this.#deps
     const breaker = new Breaker({
-      service: 'relay-svc', target: `peer:${fleetId}`, metrics,
-      failures: limits.peerBreakerFailures, resetMs: limits.peerBreakerResetMs, maxResetMs: limits.peerBreakerMaxResetMs,
+      service: 'relay-svc',
+      target: `peer:${fleetId}`,
+      metrics,
+      failures: limits.peerBreakerFailures,
+      resetMs: limits.peerBreakerResetMs,
+      maxResetMs: limits.peerBreakerMaxResetMs,
     })
     breaker.onTransition((transition) => void this.#auditTransition(transition))
     return breaker
@@ -242,7 +296,9 @@ export class Relay {
   async #auditTransition({ service, target, from, to }: BreakerTransition): Promise<void> {
     const at = this.#deps.clock.now()
     try {
-      await recordAuditEvents(this.#deps.db, [newAuditEvent({ type: 'BreakerStateChanged', actor: 'relay-svc', at, id: uuidv7(at), body: { service, target, from, to } })])
+      await recordAuditEvents(this.#deps.db, [
+        newAuditEvent({ type: 'BreakerStateChanged', actor: 'relay-svc', at, id: uuidv7(at), body: { service, target, from, to } }),
+      ])
       this.#deps.auditPump.wake()
     } catch (err) {
       this.#deps.log.warn({ err, from, to }, 'change of a circuit not recorded')

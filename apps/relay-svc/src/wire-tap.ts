@@ -15,7 +15,9 @@ export class WireTap {
   }
 
   record(direction: 'out' | 'in', peer: string, digest: Uint8Array, at: number): void {
-    this.#out?.write(`${JSON.stringify({ at, service: 'relay-svc', direction, peer, epoch: null, chain: null, ct: Buffer.from(digest).toString('hex') })}\n`)
+    this.#out?.write(
+      `${JSON.stringify({ at, service: 'relay-svc', direction, peer, epoch: null, chain: null, ct: Buffer.from(digest).toString('hex') })}\n`,
+    )
   }
 
   async close(): Promise<void> {

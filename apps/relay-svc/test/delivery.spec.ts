@@ -5,7 +5,9 @@ import type { Limits } from '../src/limits.js'
 import { message, pin, sha256hex, startRelay, stopPostgres, until, type TestRelay } from './harness.ts'
 
 const running: { stop(): Promise<unknown> }[] = []
-afterEach(async () => { await Promise.all(running.splice(0).map((r) => r.stop())) })
+afterEach(async () => {
+  await Promise.all(running.splice(0).map((r) => r.stop()))
+})
 afterAll(stopPostgres)
 
 async function pair(limits: Partial<Limits> = {}): Promise<{ acme: TestRelay; globex: TestRelay }> {
@@ -18,7 +20,8 @@ async function pair(limits: Partial<Limits> = {}): Promise<{ acme: TestRelay; gl
 }
 
 const isOf = (item: { envelope: Uint8Array }) => (other: { envelope: Uint8Array }) => sha256hex(item.envelope) === sha256hex(other.envelope)
-const all = (items: any[], outcome: string, code?: string) => items.map((i) => ({ outcome, envelopeDigest: i.envelopeDigest, ...(code === undefined ? {} : { code }) }))
+const all = (items: { envelopeDigest: Uint8Array }[], outcome: string, code?: string) =>
+  items.map((i) => ({ outcome, envelopeDigest: i.envelopeDigest, ...(code === undefined ? {} : { code }) }))
 
 describe('delivery', () => {
   it('goes on until taken, also over a restart', async () => {
@@ -42,7 +45,10 @@ describe('delivery', () => {
   it('a service that is away never leads to quarantine, however often', async () => {
     const { acme, globex } = await pair({ deliveryFailures: 2, deliveryBackoffMaxMs: 10, backoffFirstMs: 5 })
     let calls = 0
-    globex.fleet.deliver = () => { calls += 1; throw new RpcFault(calls % 2 ? 'Network' : 'CircuitBreakerOpen', 'invoice.v1.deliver', 'no responders', { origin: 'transport' }) }
+    globex.fleet.deliver = () => {
+      calls += 1
+      throw new RpcFault(calls % 2 ? 'Network' : 'CircuitBreakerOpen', 'invoice.v1.deliver', 'no responders', { origin: 'transport' })
+    }
     await acme.relay.send({ items: [message(globex)] })
     await until(() => calls > 10, 'ten attempts')
     expect(await globex.db.inbound.findFirstOrThrow()).toMatchObject({ state: 'queued', failures: 0 })
@@ -65,13 +71,19 @@ describe('delivery', () => {
   it('an envelope that fails by itself is quarantined with an audit event, the others pass', async () => {
     const { acme, globex } = await pair({ deliveryFailures: 3 })
     const poison = message(globex)
-    globex.fleet.deliver = (items) => ({ items: items.map((i) => (isOf(poison)(i) ? all([i], 'retry', 'Internal')[0] : all([i], 'taken')[0])) })
+    globex.fleet.deliver = (items) => ({
+      items: items.map((i) => (isOf(poison)(i) ? all([i], 'retry', 'Internal')[0] : all([i], 'taken')[0])),
+    })
     const good = Array.from({ length: 20 }, () => message(globex))
     await acme.relay.send({ items: [...good.slice(0, 10), poison, ...good.slice(10)] })
     await until(async () => (await globex.db.inbound.count({ where: { state: 'taken' } })) === 20, 'the good ones')
     await until(async () => (await globex.db.inbound.count({ where: { state: 'quarantined' } })) === 1, 'quarantine')
-    const event = (await globex.db.auditOutbox.findMany()).map((row) => row.event).find((e) => (e as { type: string }).type === 'VerificationFailed')
-    expect(event).toMatchObject({ body: { peer: acme.fleetId, envelopeDigest: sha256hex(poison.envelope), what: 'envelope', code: 'Internal' } })
+    const event = (await globex.db.auditOutbox.findMany())
+      .map((row) => row.event)
+      .find((e) => (e as { type: string }).type === 'VerificationFailed')
+    expect(event).toMatchObject({
+      body: { peer: acme.fleetId, envelopeDigest: sha256hex(poison.envelope), what: 'envelope', code: 'Internal' },
+    })
   })
 
   it('an envelope that makes the whole call fail is found, and blamed alone', async () => {
@@ -108,7 +120,9 @@ describe('progress', () => {
     let away = true
     acme.fleet.progress = (items) => {
       if (away) throw new RpcFault('Network', 'invoice.v1.relayProgress', 'no responders', { origin: 'transport' })
-      return items.some((i) => i.messageId === unwanted.messageId) ? { ok: false, code: 'NotFound', message: 'no such message' } : { ok: true }
+      return items.some((i) => i.messageId === unwanted.messageId)
+        ? { ok: false, code: 'NotFound', message: 'no such message' }
+        : { ok: true }
     }
     const sent = [message(globex), unwanted, message(globex)]
     await acme.relay.send({ items: sent })

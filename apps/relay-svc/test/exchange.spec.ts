@@ -8,14 +8,17 @@ const start = async (...args: Parameters<typeof startRelay>): Promise<TestRelay>
   running.push(relay)
   return relay
 }
-afterEach(async () => { await Promise.all(running.splice(0).map((relay) => relay.stop())) })
+afterEach(async () => {
+  await Promise.all(running.splice(0).map((relay) => relay.stop()))
+})
 afterAll(stopPostgres)
 
 describe('two relays', () => {
   it.each(['tcp', 'quic'] as const)('exchange envelopes over %s, in both directions', async (transport) => {
     const acme = await start('acme', { quic: true })
     const globex = await start('globex', { quic: true })
-    const only = (relay: TestRelay) => relay.relay.identity().multiaddrs.filter((address) => address.includes(transport === 'quic' ? '/quic-v1' : '/tcp/'))
+    const only = (relay: TestRelay) =>
+      relay.relay.identity().multiaddrs.filter((address) => address.includes(transport === 'quic' ? '/quic-v1' : '/tcp/'))
     await pin(acme, globex, { multiaddrs: only(globex) })
     await pin(globex, acme, { multiaddrs: only(acme) })
     const there = Array.from({ length: 30 }, () => message(globex))

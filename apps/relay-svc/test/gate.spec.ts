@@ -6,7 +6,7 @@ import { afterAll, afterEach, describe, expect, it } from 'vitest'
 import { addressOf, message, peerIdOf, pin, pinRaw, rawNode, RawPeer, startRelay, stopPostgres, until, type TestRelay } from './harness.ts'
 import { RELAY_PROTOCOL } from '../src/frames.js'
 
-const running: { stop(): Promise<unknown> }[] = []
+const running: { stop(): unknown }[] = []
 const start = async (...args: Parameters<typeof startRelay>): Promise<TestRelay> => {
   const relay = await startRelay(...args)
   running.push(relay)
@@ -54,9 +54,14 @@ describe('an unknown PeerId', () => {
     await until(async () => (await relay.metric('handshakes_total', { outcome: 'unauthorized' })) === 3, 'three refusals counted')
     expect(await relay.metric('relay_streams_total')).toBe(0)
     expect(await relay.metric('handshakes_total', { outcome: 'accepted' })).toBe(0)
-    const events = async () => (await relay.db.auditOutbox.findMany()).map((row) => row.event as { type: string; body: { reason: string; client: string; count: number } })
+    const events = async () =>
+      (await relay.db.auditOutbox.findMany()).map(
+        (row) => row.event as { type: string; body: { reason: string; client: string; count: number } },
+      )
     await until(async () => (await events()).reduce((sum, e) => sum + e.body.count, 0) === 3, 'audit events for the three')
-    expect((await events()).every((e) => e.type === 'AuthFailed' && e.body.reason === 'unknown-peer' && e.body.client.startsWith('12D3KooW'))).toBe(true)
+    expect(
+      (await events()).every((e) => e.type === 'AuthFailed' && e.body.reason === 'unknown-peer' && e.body.client.startsWith('12D3KooW')),
+    ).toBe(true)
   })
 
   it('gets in as soon as it is allowed, and is cut at once when it is blocked', async () => {
@@ -81,7 +86,18 @@ describe('an unknown PeerId', () => {
     const relay = await start('acme')
     const seed = randomBytes(32)
     await pinRaw(relay, seed, 'in the database')
-    const down = await relay.stop().then(() => startRelay('acme', { seed: relay.seed, port: relay.port, db: new Proxy(relay.db, { get: (target, key) => { if (key === '$queryRaw') throw new Error('database is away'); return Reflect.get(target, key) } }) }))
+    const down = await relay.stop().then(() =>
+      startRelay('acme', {
+        seed: relay.seed,
+        port: relay.port,
+        db: new Proxy(relay.db, {
+          get: (target, key) => {
+            if (key === '$queryRaw') throw new Error('database is away')
+            return Reflect.get(target, key)
+          },
+        }),
+      }),
+    )
     running.splice(0, 1, down)
     expect(down.relay.allowList.loaded).toBe(false)
     await expect(RawPeer.connect(down, { seed })).rejects.toThrow()
@@ -99,7 +115,11 @@ describe('a wrong PeerId', () => {
     const envelope = { ...message(imposter), fleetId }
     await acme.relay.send({ items: [envelope] })
     await until(() => acme.fleet.progressOf(envelope.messageId).length > 0, 'a report')
-    expect(acme.fleet.progressOf(envelope.messageId)[0]).toMatchObject({ state: 'waiting', code: 'InvalidPeerId', cause: expect.stringContaining('another key answers there') })
+    expect(acme.fleet.progressOf(envelope.messageId)[0]).toMatchObject({
+      state: 'waiting',
+      code: 'InvalidPeerId',
+      cause: expect.stringContaining('another key answers there'),
+    })
     expect(imposter.fleet.delivered).toHaveLength(0)
     expect(await imposter.metric('relay_streams_total')).toBe(0)
   })
@@ -108,14 +128,17 @@ describe('a wrong PeerId', () => {
 describe('handshake limits', () => {
   it('5 a minute and address: the 6th is closed before any handshake', async () => {
     const relay = await start('acme')
-    const held = []
+    const held: Awaited<ReturnType<typeof silent>>[] = []
     for (let i = 0; i < 5; i++) held.push(await silent(relay, '127.0.0.5'))
     const sixth = await silent(relay, '127.0.0.5')
     expect(await sixth.openMs).toBeLessThan(1_000)
     expect(held.every(({ socket }) => !socket.destroyed)).toBe(true)
     expect(await relay.metric('rate_limited_total', { layer: 'handshake' })).toBe(1)
     expect(await relay.metric('handshakes_total', { outcome: 'rate-limited' })).toBe(1)
-    await until(async () => (await relay.db.auditOutbox.findMany()).some((row) => (row.event as { type: string }).type === 'RateLimitTriggered'), 'an audit event')
+    await until(
+      async () => (await relay.db.auditOutbox.findMany()).some((row) => (row.event as { type: string }).type === 'RateLimitTriggered'),
+      'an audit event',
+    )
     // An allowed peer from elsewhere is not concerned.
     const seed = randomBytes(32)
     await pinRaw(relay, seed, 'a friend')
@@ -152,14 +175,24 @@ describe('handshake limits', () => {
     await pinRaw(relay, seed, 'a friend behind the same NAT', ['/ip4/127.0.0.1/tcp/9'])
     for (let i = 0; i < 8; i++) await silent(relay, '127.0.0.1')
     expect(await relay.metric('rate_limited_total', { layer: 'handshake' })).toBeGreaterThan(0)
-    await until(() => RawPeer.connect(relay, { seed }).then((peer) => running.push(peer), () => false), 'the friend to get in', 5_000)
+    await until(
+      () =>
+        RawPeer.connect(relay, { seed }).then(
+          (peer) => running.push(peer),
+          () => false,
+        ),
+      'the friend to get in',
+      5_000,
+    )
   })
 
   it('an unfinished handshake is cut at its timeout', async () => {
     const relay = await start('acme', { limits: { handshakeTimeoutMs: 300 } })
     const loris = await silent(relay, '127.0.0.6')
     // A byte now and then does not help: the deadline is for the whole.
-    const trickle = setInterval(() => { if (!loris.socket.destroyed) loris.socket.write(Buffer.of(0x13)) }, 50)
+    const trickle = setInterval(() => {
+      if (!loris.socket.destroyed) loris.socket.write(Buffer.of(0x13))
+    }, 50)
     const open = await loris.openMs
     clearInterval(trickle)
     expect(open).toBeGreaterThan(200)
@@ -172,7 +205,7 @@ describe('handshake limits', () => {
 
   it('unfinished handshakes from unknown addresses are bounded', async () => {
     const relay = await start('acme', { limits: { pendingHandshakes: 10, handshakesUnknown: 1000 } })
-    const all = []
+    const all: Awaited<ReturnType<typeof silent>>[] = []
     for (let i = 0; i < 15; i++) all.push(await silent(relay, `127.0.1.${i}`))
     await until(() => all.filter(({ socket }) => socket.destroyed).length === 5, 'five closed at once')
   })
@@ -181,7 +214,7 @@ describe('handshake limits', () => {
     const relay = await start('acme', { limits: { connectionsPerPeer: 2 } })
     const seed = randomBytes(32)
     await pinRaw(relay, seed, 'reconnects')
-    const peers = []
+    const peers: RawPeer[] = []
     for (let i = 0; i < 3; i++) peers.push(await RawPeer.connect(relay, { seed }))
     running.push(...peers)
     await until(() => peers[0]!.connection.status !== 'open', 'the oldest to be closed')
@@ -216,7 +249,10 @@ describe('setPeer', () => {
     await pin(relay, other)
     const peerIds = [await peerIdOf(randomBytes(32))]
     const base = { fleetId: relay.fleetId, peerIds, multiaddrs: [] as string[], state: 'allowed' as const }
-    expect(await relay.relay.setPeer({ ...base, multiaddrs: ['/ip4/127.0.0.1/udp/1'] })).toMatchObject({ ok: false, code: 'InvalidRequest' })
+    expect(await relay.relay.setPeer({ ...base, multiaddrs: ['/ip4/127.0.0.1/udp/1'] })).toMatchObject({
+      ok: false,
+      code: 'InvalidRequest',
+    })
     expect(await relay.relay.setPeer({ ...base, peerIds: [relay.relay.node.peerId] })).toMatchObject({ ok: false, code: 'InvalidPeerId' })
     expect(await relay.relay.setPeer({ ...base, peerIds: [other.relay.node.peerId] })).toMatchObject({ ok: false, code: 'Conflict' })
     expect(await relay.relay.peer(relay.fleetId)).toMatchObject({ ok: false, code: 'NotFound' })

@@ -44,40 +44,63 @@ export async function until(condition: () => unknown, what: string, ms = 15_000)
   }
 }
 
-export type Call = { subject: string; request: any }
+export interface DeliverItem {
+  fleetId: string
+  envelope: Uint8Array
+  envelopeDigest: Uint8Array
+}
+/** Fields of all three states; which are there follows from the state. */
+export interface ProgressItem {
+  state: string
+  messageId: string
+  at: number
+  code: string
+  cause: string
+  attempts: number
+  nextAttemptAt: number
+  hopReceipt: Uint8Array
+}
+type Request = Record<string, unknown> & { items: unknown[]; events: { eventId: string }[]; forFleetId: string }
+export interface Call {
+  subject: string
+  request: Request
+}
 
 /** What the rest of the fleet answers; replace the handlers to make it behave badly. */
 export class FakeFleet {
   readonly calls: Call[] = []
-  deliver: (items: any[]) => any = (items) => ({ items: items.map((item) => ({ outcome: 'taken', envelopeDigest: item.envelopeDigest })) })
-  progress: (items: any[]) => any = () => ({ ok: true })
-  bundle: (fleetId: string) => any = () => ({ ok: true, bundle: new Uint8Array(1000).fill(7) })
+  deliver: (items: DeliverItem[]) => unknown = (items) => ({
+    items: items.map((item) => ({ outcome: 'taken', envelopeDigest: item.envelopeDigest })),
+  })
+  progress: (items: ProgressItem[]) => unknown = () => ({ ok: true })
+  bundle: (fleetId: string) => unknown = () => ({ ok: true, bundle: new Uint8Array(1000).fill(7) })
 
-  readonly call = async (contract: Contract, request: any): Promise<any> => {
-    contract.request.parse(request)
+  readonly call = async (contract: Contract, given: unknown): Promise<unknown> => {
+    const request = contract.request.parse(given) as Request
     this.calls.push({ subject: contract.subject, request })
     const answer = await this.#answer(contract.subject, request)
     return contract.response.parse(answer)
   }
 
-  async #answer(subject: string, request: any): Promise<unknown> {
-    if (subject === 'invoice.v1.deliver') return this.deliver(request.items)
-    if (subject === 'invoice.v1.relayProgress') return this.progress(request.items)
+  async #answer(subject: string, request: Request): Promise<unknown> {
+    if (subject === 'invoice.v1.deliver') return this.deliver(request.items as DeliverItem[])
+    if (subject === 'invoice.v1.relayProgress') return this.progress(request.items as ProgressItem[])
     if (subject === 'session.v1.takeBundle') return this.bundle(request.forFleetId)
-    if (subject === 'audit.v1.append') return { ok: true, items: request.events.map((e: { eventId: string }, index: number) => ({ eventId: e.eventId, index })) }
+    if (subject === 'audit.v1.append') return { ok: true, items: request.events.map((e, index) => ({ eventId: e.eventId, index })) }
     throw new RpcFault('Network', subject, 'no responders', { origin: 'transport' })
   }
 
-  of(subject: string): any[] {
+  /** Items of all calls of a subject, in order. */
+  of(subject: string): unknown[] {
     return this.calls.filter((c) => c.subject === subject).flatMap((c) => c.request.items ?? c.request.events ?? [c.request])
   }
 
-  get delivered(): { fleetId: string; envelope: Uint8Array; envelopeDigest: Uint8Array }[] {
-    return this.of('invoice.v1.deliver')
+  get delivered(): DeliverItem[] {
+    return this.of('invoice.v1.deliver') as DeliverItem[]
   }
 
-  progressOf(messageId: string): any[] {
-    return this.of('invoice.v1.relayProgress').filter((item) => item.messageId === messageId)
+  progressOf(messageId: string): ProgressItem[] {
+    return (this.of('invoice.v1.relayProgress') as ProgressItem[]).filter((item) => item.messageId === messageId)
   }
 }
 
@@ -89,7 +112,7 @@ export interface TestRelay {
   readonly registry: Registry
   readonly seed: Uint8Array
   readonly port: number
-  readonly logs: { level: string; fields: any; text: string }[]
+  readonly logs: { level: string; fields: object; text: string }[]
   metric(name: string, labels?: Record<string, string>): Promise<number>
   /** Stop this replica, keep the database. */
   stop(): Promise<void>
@@ -101,41 +124,83 @@ export const FAST: Partial<Limits> = { backoffFirstMs: 30, backoffMaxMs: 200, po
 
 export function fleetIdOf(name: string): string {
   const digest = createHash('sha256').update(name).digest()
-  return `tsf1${[...digest, ...digest].slice(0, 52).map((byte) => 'abcdefghijklmnopqrstuvwxyz234567'[byte & 31]).join('')}`
+  return `tsf1${[...digest, ...digest]
+    .slice(0, 52)
+    .map((byte) => 'abcdefghijklmnopqrstuvwxyz234567'[byte & 31])
+    .join('')}`
 }
 
-export async function startRelay(name: string, options: { limits?: Partial<Limits>; quic?: boolean; port?: number; seed?: Uint8Array; db?: PrismaClient; fleet?: FakeFleet; owner?: string; tap?: string; fleetId?: string } = {}): Promise<TestRelay> {
+export async function startRelay(
+  name: string,
+  options: {
+    limits?: Partial<Limits>
+    quic?: boolean
+    port?: number
+    seed?: Uint8Array
+    db?: PrismaClient
+    fleet?: FakeFleet
+    owner?: string
+    tap?: string
+    fleetId?: string
+  } = {},
+): Promise<TestRelay> {
   const db = options.db ?? openDatabase((await (await sharedPostgres()).createFleet(`${name}-${process.pid}-${fleets++}`)).urls.relay)
   const fleet = options.fleet ?? new FakeFleet()
   const seed = options.seed ?? randomBytes(32)
   const registry = new Registry()
   const logs: TestRelay['logs'] = []
-  const log = (level: string) => (fields: object, text: string) => { logs.push({ level, fields: { ...fields, at: Math.round(performance.now()) }, text }) }
+  const log = (level: string) => (fields: object, text: string) => {
+    logs.push({ level, fields, text })
+  }
   const relay = await Relay.start({
-    db, rpc: { call: fleet.call as never }, metrics: registry, clock: { now: () => Date.now() },
+    db,
+    rpc: { call: fleet.call as never },
+    metrics: registry,
+    clock: { now: () => Date.now() },
     log: { debug: log('debug'), info: log('info'), warn: log('warn'), error: log('error') } as never,
     limits: limitsFrom({ ...FAST, ...options.limits }),
-    tap: new WireTap(options.tap, (error) => { throw error }),
+    tap: new WireTap(options.tap, (error) => {
+      throw error
+    }),
     auditPump: { start() {}, wake() {}, async stop() {} },
     owner: options.owner ?? `test:${name}`,
     node: { seed: Uint8Array.from(seed), host: '127.0.0.1', port: options.port ?? 0, quic: options.quic ?? false },
   })
   const port = Number(/\/tcp\/(\d+)/.exec(relay.identity().multiaddrs[0]!)![1])
   const self: TestRelay = {
-    fleetId: options.fleetId ?? fleetIdOf(`${name} ${process.pid} ${fleets}`), relay, fleet, db, registry, seed, port, logs,
+    fleetId: options.fleetId ?? fleetIdOf(`${name} ${process.pid} ${fleets}`),
+    relay,
+    fleet,
+    db,
+    registry,
+    seed,
+    port,
+    logs,
     async metric(metricName, labels = {}) {
       const metric = (await registry.getMetricsAsJSON()).find((m) => m.name === `tallystick_${metricName}`)
-      return (metric?.values ?? []).filter((v) => Object.entries(labels).every(([k, value]) => (v.labels as Record<string, unknown>)[k] === value)).reduce((sum, v) => sum + v.value, 0)
+      return (metric?.values ?? [])
+        .filter((v) => Object.entries(labels).every(([k, value]) => (v.labels as Record<string, unknown>)[k] === value))
+        .reduce((sum, v) => sum + v.value, 0)
     },
     stop: () => relay.stop(),
-    restart: (limits) => startRelay(name, { ...options, limits: { ...options.limits, ...limits }, seed, port, db, fleet, fleetId: self.fleetId }),
+    restart: (limits) =>
+      startRelay(name, { ...options, limits: { ...options.limits, ...limits }, seed, port, db, fleet, fleetId: self.fleetId }),
   }
   return self
 }
 
-export async function pin(self: TestRelay, peer: TestRelay, options: { multiaddrs?: string[]; state?: 'allowed' | 'blocked' | 'removed' } = {}): Promise<void> {
+export async function pin(
+  self: TestRelay,
+  peer: TestRelay,
+  options: { multiaddrs?: string[]; state?: 'allowed' | 'blocked' | 'removed' } = {},
+): Promise<void> {
   const { peerId, multiaddrs } = peer.relay.identity()
-  const answer = await self.relay.setPeer({ fleetId: peer.fleetId, peerIds: [peerId], multiaddrs: options.multiaddrs ?? multiaddrs, state: options.state ?? 'allowed' })
+  const answer = await self.relay.setPeer({
+    fleetId: peer.fleetId,
+    peerIds: [peerId],
+    multiaddrs: options.multiaddrs ?? multiaddrs,
+    state: options.state ?? 'allowed',
+  })
   if (!answer.ok) throw new Error(answer.message)
 }
 
@@ -146,12 +211,19 @@ export function message(to: TestRelay, size = 2_000): { messageId: string; fleet
 export const sha256hex = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 
 /** A libp2p node that is not ours: another implementation of the wire, for hostile and unknown peers. */
-export async function rawNode(transport: 'tcp' | 'quic' = 'tcp', seed: Uint8Array = randomBytes(32), localAddress?: string): Promise<Libp2p> {
+export async function rawNode(
+  transport: 'tcp' | 'quic' = 'tcp',
+  seed: Uint8Array = randomBytes(32),
+  localAddress?: string,
+): Promise<Libp2p> {
   return createLibp2p({
     privateKey: await generateKeyPairFromSeed('Ed25519', seed),
     addresses: { listen: [] },
     transports: transport === 'quic' ? [quic()] : [tcp(localAddress === undefined ? {} : { dialOpts: { localAddress } as never })],
-    connectionEncrypters: [noise()], streamMuxers: [yamux()], connectionGater: { denyDialMultiaddr: () => false }, connectionMonitor: { enabled: false },
+    connectionEncrypters: [noise()],
+    streamMuxers: [yamux()],
+    connectionGater: { denyDialMultiaddr: () => false },
+    connectionMonitor: { enabled: false },
   })
 }
 
@@ -169,12 +241,23 @@ export class RawPeer {
   end: LinkEnd | undefined
   readonly #link: FrameLink
 
-  private constructor(readonly node: Libp2p, readonly connection: Connection, readonly stream: Stream) {
-    this.#link = new FrameLink(stream, limitsFrom(), (frame) => { this.frames.push(frame) })
-    void this.#link.closed.then((end) => { this.end = end })
+  private constructor(
+    readonly node: Libp2p,
+    readonly connection: Connection,
+    readonly stream: Stream,
+  ) {
+    this.#link = new FrameLink(stream, limitsFrom(), (frame) => {
+      this.frames.push(frame)
+    })
+    void this.#link.closed.then((end) => {
+      this.end = end
+    })
   }
 
-  static async connect(relay: TestRelay, options: { seed?: Uint8Array; transport?: 'tcp' | 'quic'; hello?: boolean; localAddress?: string } = {}): Promise<RawPeer> {
+  static async connect(
+    relay: TestRelay,
+    options: { seed?: Uint8Array; transport?: 'tcp' | 'quic'; hello?: boolean; localAddress?: string } = {},
+  ): Promise<RawPeer> {
     const node = await rawNode(options.transport, options.seed, options.localAddress)
     try {
       const connection = await node.dial(multiaddr(addressOf(relay, options.transport)))

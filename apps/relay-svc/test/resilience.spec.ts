@@ -34,9 +34,17 @@ class CuttingProxy {
     this.#server = createServer((client) => {
       const upstream = connect(target, '127.0.0.1')
       let passed = 0
-      for (const [from, to] of [[client, upstream], [upstream, client]] as const) {
+      for (const [from, to] of [
+        [client, upstream],
+        [upstream, client],
+      ] as const) {
         this.#sockets.add(from)
-        from.on('error', () => to.destroy()).on('close', () => { this.#sockets.delete(from); to.destroy() })
+        from
+          .on('error', () => to.destroy())
+          .on('close', () => {
+            this.#sockets.delete(from)
+            to.destroy()
+          })
         from.on('data', (chunk) => {
           passed += chunk.length
           if (passed > this.cutAfterBytes) {
@@ -47,7 +55,9 @@ class CuttingProxy {
         })
       }
     })
-    this.port = new Promise((resolve) => this.#server.listen(0, '127.0.0.1', () => resolve((this.#server.address() as { port: number }).port)))
+    this.port = new Promise((resolve) =>
+      this.#server.listen(0, '127.0.0.1', () => resolve((this.#server.address() as { port: number }).port)),
+    )
   }
 
   cut(): void {
@@ -77,7 +87,12 @@ describe('a peer that is away', () => {
     expect(report).toMatchObject({ code: 'Network', cause: `the peer cannot be reached at 127.0.0.1:${globex.port}: connection refused` })
     expect(report.attempts).toBeGreaterThan(0)
     expect(report.nextAttemptAt).toBeGreaterThanOrEqual(report.at)
-    expect(await acme.relay.peer(globex.fleetId)).toMatchObject({ ok: true, connected: false, queued: 2, lastError: expect.stringContaining('connection refused') })
+    expect(await acme.relay.peer(globex.fleetId)).toMatchObject({
+      ok: true,
+      connected: false,
+      queued: 2,
+      lastError: expect.stringContaining('connection refused'),
+    })
     globex = await globex.restart()
     running.add(globex)
     await until(() => globex.fleet.delivered.length === 2, 'the delivery')
@@ -95,9 +110,15 @@ describe('a peer that is away', () => {
     const sent = message(globex)
     await acme.relay.send({ items: [sent] })
     await until(async () => (await acme.metric('breaker_state', { target: `peer:${globex.fleetId}` })) === 2, 'an open circuit')
-    await until(() => acme.fleet.progressOf(sent.messageId).some((p) => p.nextAttemptAt > Date.now() + 500_000), 'a report with the time of the probe')
+    await until(
+      () => acme.fleet.progressOf(sent.messageId).some((p) => p.nextAttemptAt > Date.now() + 500_000),
+      'a report with the time of the probe',
+    )
     expect(acme.fleet.progressOf(sent.messageId).at(-1)!.cause).toContain('connection refused')
-    await until(async () => (await acme.db.auditOutbox.findMany()).some((row) => (row.event as { type: string }).type === 'BreakerStateChanged'), 'an audit event')
+    await until(
+      async () => (await acme.db.auditOutbox.findMany()).some((row) => (row.event as { type: string }).type === 'BreakerStateChanged'),
+      'an audit event',
+    )
     globex = await globex.restart()
     running.add(globex)
     await until(() => globex.fleet.delivered.length === 1, 'the delivery over the connection that globex opened', 5_000)
@@ -110,7 +131,7 @@ describe('a peer that is away', () => {
     const sent = message(globex)
     await acme.relay.send({ items: [sent] })
     await until(() => acme.fleet.progressOf(sent.messageId).length > 0, 'a report')
-    expect(acme.fleet.progressOf(sent.messageId)[0].cause).toMatch(/may not have allowed this relay yet/)
+    expect(acme.fleet.progressOf(sent.messageId)[0]!.cause).toMatch(/may not have allowed this relay yet/)
     await pin(globex, acme)
     await until(() => globex.fleet.delivered.length === 1, 'the delivery once allowed')
   })
@@ -130,7 +151,9 @@ describe('a peer that is away', () => {
     const acme = await start('acme', { quic: true })
     const globex = await start('globex', { quic: true })
     await pin(globex, acme, { multiaddrs: [] })
-    await pin(acme, globex, { multiaddrs: ['/ip4/127.0.0.1/tcp/1', ...globex.relay.identity().multiaddrs.filter((a) => a.includes('quic'))] })
+    await pin(acme, globex, {
+      multiaddrs: ['/ip4/127.0.0.1/tcp/1', ...globex.relay.identity().multiaddrs.filter((a) => a.includes('quic'))],
+    })
     await acme.relay.send({ items: [message(globex)] })
     await until(() => globex.fleet.delivered.length === 1, 'the delivery')
     expect(await acme.relay.peer(globex.fleetId)).toMatchObject({ transport: 'quic' })
@@ -174,7 +197,10 @@ describe('a connection that breaks', () => {
     const sent = [message(globex, 20_000), message(globex), message(globex)]
     await acme.relay.send({ items: sent })
     await until(() => globex.fleet.delivered.length === 2, 'the two small ones')
-    await until(() => acme.fleet.progressOf(sent[0]!.messageId).some((p) => p.state === 'waiting' && p.code === 'QuotaExceeded'), 'the cause')
+    await until(
+      () => acme.fleet.progressOf(sent[0]!.messageId).some((p) => p.state === 'waiting' && p.code === 'QuotaExceeded'),
+      'the cause',
+    )
   })
 
   it('a relay killed while sending (its memory gone) sends again after its restart', async () => {
@@ -203,7 +229,9 @@ describe('sending', () => {
     const first = await acme.relay.send({ items: [one] })
     expect(await acme.relay.send({ items: [one] })).toEqual(first)
     await until(() => globex.fleet.delivered.length === 1, 'the delivery')
-    expect(await acme.relay.send({ items: [one, { ...message(globex), messageId: one.messageId }] })).toMatchObject({ items: [{ ok: true }, { ok: false, code: 'Conflict' }] })
+    expect(await acme.relay.send({ items: [one, { ...message(globex), messageId: one.messageId }] })).toMatchObject({
+      items: [{ ok: true }, { ok: false, code: 'Conflict' }],
+    })
     expect(globex.fleet.delivered).toHaveLength(1)
   })
 
@@ -224,7 +252,10 @@ describe('sending', () => {
     await pin(acme, globex)
     const sent = Array.from({ length: 63 }, () => message(globex))
     await acme.relay.send({ items: sent })
-    await until(() => sent.some((m) => acme.fleet.progressOf(m.messageId).some((p) => p.state === 'waiting' && p.code === 'RateLimited')), 'a report')
+    await until(
+      () => sent.some((m) => acme.fleet.progressOf(m.messageId).some((p) => p.state === 'waiting' && p.code === 'RateLimited')),
+      'a report',
+    )
     await until(() => globex.fleet.delivered.length === 63, 'all delivered in the end')
   })
 
@@ -256,8 +287,21 @@ describe('sending', () => {
     await acme.relay.send({ items: [sent] })
     await until(() => globex.fleet.delivered.length === 1, 'the delivery')
     await stop(acme)
-    const lines = readFileSync(file, 'utf8').trim().split('\n').map((line) => JSON.parse(line) as object)
-    expect(lines).toEqual([{ at: expect.any(Number), service: 'relay-svc', direction: 'out', peer: globex.fleetId, epoch: null, chain: null, ct: sha256hex(sent.envelope) }])
+    const lines = readFileSync(file, 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as object)
+    expect(lines).toEqual([
+      {
+        at: expect.any(Number),
+        service: 'relay-svc',
+        direction: 'out',
+        peer: globex.fleetId,
+        epoch: null,
+        chain: null,
+        ct: sha256hex(sent.envelope),
+      },
+    ])
     rmSync(directory, { recursive: true })
   })
 })
@@ -273,7 +317,9 @@ describe('bundles', () => {
     expect(globex.fleet.of('session.v1.takeBundle')).toEqual(Array(5).fill({ forFleetId: acme.fleetId }))
     globex.fleet.bundle = () => ({ ok: false, code: 'NotReady', message: 'no certificate yet', retryAfterMs: 500 })
     expect(await acme.relay.fetchBundle(globex.fleetId)).toMatchObject({ ok: false, code: 'NotReady', retryAfterMs: 500 })
-    globex.fleet.bundle = () => { throw new Error('away') }
+    globex.fleet.bundle = () => {
+      throw new Error('away')
+    }
     expect(await acme.relay.fetchBundle(globex.fleetId)).toMatchObject({ ok: false, code: 'NotReady' })
   })
 
@@ -281,6 +327,11 @@ describe('bundles', () => {
     const acme = await start('acme')
     const globex = await start('globex')
     await pin(acme, globex, { multiaddrs: ['/ip4/127.0.0.1/tcp/1'] })
-    expect(await acme.relay.fetchBundle(globex.fleetId)).toMatchObject({ ok: false, code: 'Network', message: expect.stringContaining('connection refused'), retryAfterMs: expect.any(Number) })
+    expect(await acme.relay.fetchBundle(globex.fleetId)).toMatchObject({
+      ok: false,
+      code: 'Network',
+      message: expect.stringContaining('connection refused'),
+      retryAfterMs: expect.any(Number),
+    })
   })
 })

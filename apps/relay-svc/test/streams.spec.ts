@@ -6,10 +6,15 @@ import type { Limits } from '../src/limits.js'
 import { pinRaw, RawPeer, sha256hex, startRelay, stopPostgres, until, type TestRelay } from './harness.ts'
 
 const running: { stop(): Promise<unknown> }[] = []
-afterEach(async () => { await Promise.all(running.splice(0).map((r) => r.stop())) })
+afterEach(async () => {
+  await Promise.all(running.splice(0).map((r) => r.stop()))
+})
 afterAll(stopPostgres)
 
-async function setUp(limits: Partial<Limits> = {}, options: { hello?: boolean } = {}): Promise<{ relay: TestRelay; peer: RawPeer; seed: Uint8Array; fleetId: string }> {
+async function setUp(
+  limits: Partial<Limits> = {},
+  options: { hello?: boolean } = {},
+): Promise<{ relay: TestRelay; peer: RawPeer; seed: Uint8Array; fleetId: string }> {
   const relay = await startRelay('acme', { limits })
   running.push(relay)
   const seed = randomBytes(32)
@@ -28,7 +33,10 @@ describe('a duplicate', () => {
     await Promise.all([peer.send(header(1), envelope), peer.send(header(2), envelope)])
     const first = await peer.next('receipt')
     const second = await peer.next('receipt')
-    expect([first.header, second.header]).toEqual([expect.objectContaining({ seq: 1, status: 'stored' }), expect.objectContaining({ seq: 2, status: 'duplicate' })])
+    expect([first.header, second.header]).toEqual([
+      expect.objectContaining({ seq: 1, status: 'stored' }),
+      expect.objectContaining({ seq: 2, status: 'duplicate' }),
+    ])
     expect(Buffer.from(decodeHopReceipt(first.body).digest).toString('hex')).toBe(sha256hex(envelope))
     await until(() => relay.fleet.delivered.length === 1, 'the delivery')
     await peer.send(header(3), envelope)
@@ -51,11 +59,15 @@ describe('a duplicate', () => {
 
   it('is stored before it is acknowledged', async () => {
     const { relay, peer, fleetId } = await setUp()
-    relay.fleet.deliver = () => { throw new Error('away') }
+    relay.fleet.deliver = () => {
+      throw new Error('away')
+    }
     const envelope = randomBytes(100)
     await peer.send(header(1), envelope)
     const receipt = await peer.next('receipt')
-    const row = await relay.db.inbound.findUniqueOrThrow({ where: { fleetId_digest: { fleetId, digest: Buffer.from(sha256hex(envelope), 'hex') } } })
+    const row = await relay.db.inbound.findUniqueOrThrow({
+      where: { fleetId_digest: { fleetId, digest: Buffer.from(sha256hex(envelope), 'hex') } },
+    })
     expect(Buffer.from(row.receipt)).toEqual(Buffer.from(receipt.body))
     expect(Buffer.from(row.envelope!)).toEqual(envelope)
   })
@@ -63,12 +75,28 @@ describe('a duplicate', () => {
 
 describe('hostile frames', () => {
   it.each<[string, string, (peer: RawPeer) => void]>([
-    ['a body above the limit, from its prefix alone', 'QuotaExceeded', (peer) => peer.stream.send(encodeFrameHead(header(1), 4_259_841).subarray(0, 6))],
+    [
+      'a body above the limit, from its prefix alone',
+      'QuotaExceeded',
+      (peer) => peer.stream.send(encodeFrameHead(header(1), 4_259_841).subarray(0, 6)),
+    ],
     ['4 GiB announced', 'QuotaExceeded', (peer) => peer.stream.send(Buffer.from('000affffffff', 'hex'))],
     ['a header above the limit', 'Serialization', (peer) => peer.stream.send(Buffer.from('ffff00000000', 'hex'))],
-    ['1 MiB of noise', 'Serialization', (peer) => peer.stream.send(Buffer.concat([Buffer.from('010000000000', 'hex'), Buffer.alloc(1_048_576, 0x9b)]))],
-    ['a CBOR nesting bomb as header', 'Serialization', (peer) => peer.stream.send(Buffer.concat([Buffer.from('020000000000', 'hex'), Buffer.alloc(512, 0x81)]))],
-    ['a frame of the other role', 'Serialization', (peer) => peer.stream.send(encodeFrameHead({ t: 'receipt', seq: 1, status: 'stored' }, 0))],
+    [
+      '1 MiB of noise',
+      'Serialization',
+      (peer) => peer.stream.send(Buffer.concat([Buffer.from('010000000000', 'hex'), Buffer.alloc(1_048_576, 0x9b)])),
+    ],
+    [
+      'a CBOR nesting bomb as header',
+      'Serialization',
+      (peer) => peer.stream.send(Buffer.concat([Buffer.from('020000000000', 'hex'), Buffer.alloc(512, 0x81)])),
+    ],
+    [
+      'a frame of the other role',
+      'Serialization',
+      (peer) => peer.stream.send(encodeFrameHead({ t: 'receipt', seq: 1, status: 'stored' }, 0)),
+    ],
     ['a second hello', 'Serialization', (peer) => peer.stream.send(encodeFrameHead({ t: 'hello', v: 1, bytes: 1, frames: 1 }, 0))],
   ])('%s: the stream is closed with its reason, quickly, and the next one works', async (_, code, attack) => {
     const { relay, peer, seed } = await setUp()
@@ -117,7 +145,9 @@ describe('time limits', () => {
     const began = performance.now()
     const bytes = Buffer.concat([encodeFrameHead(header(1), 1_000), Buffer.alloc(1_000)])
     let at = 0
-    const trickle = setInterval(() => { if (peer.end === undefined) peer.stream.send(bytes.subarray(at, ++at)) }, 20)
+    const trickle = setInterval(() => {
+      if (peer.end === undefined) peer.stream.send(bytes.subarray(at, ++at))
+    }, 20)
     expect(await peer.closed()).toMatchObject({ code: 'ReadTimeout' })
     clearInterval(trickle)
     expect(performance.now() - began).toBeLessThan(2_000)
@@ -145,7 +175,10 @@ describe('quotas of one peer', () => {
     expect(refusal.retryAfterMs).toBeGreaterThan(15_000)
     expect(await relay.metric('rate_limited_total', { layer: 'peer-messages' })).toBe(1)
     await until(async () => (await relay.db.auditOutbox.findMany()).length > 0, 'an audit event')
-    expect((await relay.db.auditOutbox.findFirstOrThrow()).event).toMatchObject({ type: 'RateLimitTriggered', body: { layer: 'peer-messages', peer: fleetId, count: 1 } })
+    expect((await relay.db.auditOutbox.findFirstOrThrow()).event).toMatchObject({
+      type: 'RateLimitTriggered',
+      body: { layer: 'peer-messages', peer: fleetId, count: 1 },
+    })
   })
 
   it('bytes a minute', async () => {
@@ -159,7 +192,9 @@ describe('quotas of one peer', () => {
 
   it('bytes that wait for delivery: QuotaExceeded, but a duplicate still gets its receipt', async () => {
     const { relay, peer } = await setUp({ inboundQueueBytesPerPeer: 1_000 })
-    relay.fleet.deliver = (items) => ({ items: items.map((i) => ({ outcome: 'retry', envelopeDigest: i.envelopeDigest, code: 'NotReady' })) })
+    relay.fleet.deliver = (items) => ({
+      items: items.map((i) => ({ outcome: 'retry', envelopeDigest: i.envelopeDigest, code: 'NotReady' })),
+    })
     const first = randomBytes(900)
     await peer.send(header(1), first)
     await peer.next('receipt')
@@ -191,9 +226,14 @@ describe('quotas of one peer', () => {
 
   it('the database away: the peer is asked to come back, and then it is stored', async () => {
     const { relay, peer } = await setUp()
-    await relay.db.$executeRawUnsafe('SELECT 1')
     const original = relay.db.$queryRaw
-    Object.defineProperty(relay.db, '$queryRaw', { value: () => { throw new Error('database is away') }, configurable: true, writable: true })
+    Object.defineProperty(relay.db, '$queryRaw', {
+      value: () => {
+        throw new Error('database is away')
+      },
+      configurable: true,
+      writable: true,
+    })
     const envelope = randomBytes(10)
     await peer.send(header(1), envelope)
     expect((await peer.next('refusal')).header).toMatchObject({ code: 'NotReady', retryAfterMs: 1_000 })

@@ -33,7 +33,9 @@ await runService({
     const arena = openLockedArena(limits.arenaBytes, env.TALLYSTICK_ALLOW_UNLOCKED === '1')
     if (!arena.locked) log.warn({ what: 'memory' }, 'keys are held in memory that is not locked')
     const custody = FileCustody.open(arena, host.secret('kek'))
-    const db = openDatabase(host.secret('database-url').toString('utf8').trim(), limits)
+    const url = host.secret('database-url')
+    const db = openDatabase(url.toString('utf8').trim(), limits)
+    url.fill(0)
     host.readiness('database', async () => {
       await db.$queryRaw`SELECT 1`
     })

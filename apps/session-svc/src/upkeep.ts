@@ -72,7 +72,7 @@ export class Upkeep {
         await this.#round()
         pause = this.#complete ? context.limits.upkeepMs : SOON_MS
       } catch (error) {
-        if (error instanceof ProtocolError && error.code === 'KeyStorage') return fatal(error)
+        if (error instanceof ProtocolError && error.code === 'KeyStorage' && error.reason !== 'locked') return fatal(error)
         context.log.warn({ err: error }, 'upkeep will be tried again')
       }
       await this.#wait(pause)

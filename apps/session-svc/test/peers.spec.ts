@@ -2,14 +2,14 @@ import { generateSigningKey, sign } from '@tallystick/primitives/ed25519'
 import { generateKeyPair } from '@tallystick/primitives/x25519'
 import { SecretArena } from '@tallystick/secret-bytes/arena'
 import { issueCertificate, peerIdFromKey, readCertificate } from '@tallystick/wire/certificate'
-import { decodeEnvelope } from '@tallystick/wire/envelope'
+import { decodeEnvelope, encodeEnvelope, encodeHandshake } from '@tallystick/wire/envelope'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startPostgres, type TestPostgres } from '../../../tools/testing/postgres.ts'
 import { currentCertificate } from '../src/identity/certificates.js'
 import { pinPeer, setPeerTrust } from '../src/peers/pin-peer.js'
 import { readPeer } from '../src/peers/read-peer.js'
 import { takeBundle } from '../src/prekeys/take-bundle.js'
-import { introduce, plain, TestClock, TestFleet } from './fleet.js'
+import { bytes, introduce, plain, TestClock, TestFleet } from './fleet.js'
 
 let postgres: TestPostgres
 let clock: TestClock
@@ -153,7 +153,7 @@ describe('a renewed certificate', () => {
     await b.certify()
     const envelope = await b.seal(a, 'from my new certificate')
     expect(decodeEnvelope(envelope).handshake).toBeDefined()
-    expect(await a.tryOpen(b, envelope)).toMatchObject({ ok: false, code: 'IdentityChanged', retryAfterMs: expect.any(Number) as number })
+    expect(await a.tryOpen(b, envelope)).toMatchObject({ ok: false, code: 'NotReady', retryAfterMs: expect.any(Number) as number })
     await expect
       .poll(async () => (await readPeer(a.context, b.id)) as { certificate?: Uint8Array })
       .toMatchObject({ certificate: await b.certificate() })
@@ -161,13 +161,37 @@ describe('a renewed certificate', () => {
     await b.stop()
   })
 
-  it('a bundle with a prekey signed by somebody else starts nothing, and is audited', async () => {
+  it('that stays unknown after the peer’s newest one has been learnt is IdentityChanged, audited', async () => {
     const b = await newFleet()
     await introduce(a, b)
-    await b.context.db.prekey.updateMany({ where: { kind: 'signed' }, data: { signature: new Uint8Array(64) } })
-    expect(await a.trySeal(b, 'x')).toMatchObject({ ok: false, code: 'InvalidSignature' })
+    const genuine = await b.seal(a, 'genuine')
+    const { headerBytes, commit, ciphertext, handshake } = decodeEnvelope(genuine)
+    const handshakeBytes = encodeHandshake({ ...handshake!, certificateDigest: new Uint8Array(32).fill(9) })
+    const foreign = encodeEnvelope({ headerBytes, commit, ciphertext, handshakeBytes })
+    const fetched = a.fetched
+    expect(await a.tryOpen(b, foreign)).toMatchObject({ ok: false, code: 'NotReady' })
+    await expect.poll(async () => ((await a.tryOpen(b, foreign)) as { code?: string }).code).toBe('IdentityChanged')
+    expect(a.fetched).toBe(fetched + 1)
     expect(await a.audited()).toContain('VerificationFailed')
-    expect((await readPeer(a.context, b.id)) as { session?: unknown }).toMatchObject({ session: null })
+    expect(await a.open(b, genuine)).toBe('genuine')
+    await b.stop()
+  })
+
+  it('a bundle with a prekey signed by somebody else starts nothing, is audited, and what was sealed in the same call stays', async () => {
+    const b = await newFleet()
+    await introduce(a, b)
+    const small = await a.again({ limits: { rotateAfterMessages: 3 } })
+    const item = (text: string) => ({ messageId: a.newId(), fleetId: b.id, class: 'application' as const, payload: bytes(text) })
+    const [known, one, two, three] = [item('known'), item('one'), item('two'), item('three')]
+    const [first] = await small.core.sealing.seal([known])
+    await b.context.db.prekey.updateMany({ where: { kind: 'signed' }, data: { signature: new Uint8Array(64) } })
+    const outcomes = await small.core.sealing.seal([one, two, three, known])
+    expect(outcomes.map((outcome) => (outcome.ok ? 'sealed' : outcome.code))).toEqual(['sealed', 'sealed', 'InvalidSignature', 'sealed'])
+    expect(outcomes[3]).toEqual(first)
+    expect(await small.core.sealing.seal([one, two])).toEqual(outcomes.slice(0, 2))
+    expect(await a.audited()).toContain('VerificationFailed')
+    expect(await readPeer(a.context, b.id)).toMatchObject({ session: { epoch: 1, sent: 3 } })
+    await small.stop()
     await b.stop()
   })
 })

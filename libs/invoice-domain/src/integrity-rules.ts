@@ -4,7 +4,8 @@ import { compare } from './decimal.js'
 import { pointerTo } from './errors.js'
 import { documentEntries, filled, type Findings } from './findings.js'
 import type { Item, Line, LineAllowanceCharge } from './lines.js'
-import type { BillingDocument, PaymentInstruction, Period } from './model.js'
+import type { BillingDocument, PaymentInstruction } from './model.js'
+import type { Period } from './terms.js'
 
 export function integrityRules(document: BillingDocument, findings: Findings): void {
   header(document, findings)

@@ -1,5 +1,5 @@
 /** BG-25 Invoice line and everything in it. */
-import type { Identifier, Period, VatCategory } from './model.js'
+import type { Identifier, Period, VatCategory } from './terms.js'
 
 /** BG-27 Line allowance, BG-28 Line charge */
 export interface LineAllowanceCharge {

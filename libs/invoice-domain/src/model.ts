@@ -6,15 +6,10 @@
  */
 import type { Buyer, Delivery, Payee, Seller, TaxRepresentative } from './parties.js'
 import type { Line } from './lines.js'
+import type { Identifier, Period, VatCategory } from './terms.js'
 
 export type BillingKind = 'invoice' | 'credit-note'
 export const BILLING_KINDS: readonly BillingKind[] = ['invoice', 'credit-note']
-
-/** An identifier and, where the term has one, the scheme it comes from (an ICD or EAS code, for most). */
-export interface Identifier {
-  value: string
-  schemeId?: string
-}
 
 /** BG-1 Invoice note */
 export interface Note {
@@ -30,14 +25,6 @@ export interface PrecedingInvoice {
   number?: string
   /** BT-26 */
   issueDate?: string
-}
-
-/** BG-14 Invoicing period, BG-26 Invoice line period */
-export interface Period {
-  /** BT-73, BT-134 */
-  startDate?: string
-  /** BT-74, BT-135 */
-  endDate?: string
 }
 
 /** BG-17 Credit transfer */
@@ -82,12 +69,6 @@ export interface PaymentInstruction {
   creditTransfer?: CreditTransfer
   /** BG-19 */
   directDebit?: DirectDebit
-}
-
-/** BT-95/96, BT-102/103, BT-151/152: a VAT category code (UNTDID 5305) and its rate in percent */
-export interface VatCategory {
-  code?: string
-  rate?: string
 }
 
 /** BG-20 Document level allowance, BG-21 Document level charge */

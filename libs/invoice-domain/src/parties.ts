@@ -1,5 +1,5 @@
 /** The parties of EN 16931-1: seller, buyer, payee, tax representative, and where the goods went. */
-import type { Identifier } from './model.js'
+import type { Identifier } from './terms.js'
 
 /** BG-5 Seller, BG-8 Buyer, BG-12 Tax representative, BG-15 Deliver to: postal address */
 export interface Address {

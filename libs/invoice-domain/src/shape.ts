@@ -10,17 +10,15 @@ import type {
   CreditTransfer,
   DirectDebit,
   DocumentAllowanceCharge,
-  Identifier,
   Note,
   PaymentCard,
   PaymentInstruction,
-  Period,
   PrecedingInvoice,
   SupportingDocument,
   Totals,
   VatBreakdown,
-  VatCategory,
 } from './model.js'
+import type { Identifier, Period, VatCategory } from './terms.js'
 import type { Address, Buyer, Contact, Delivery, Payee, Seller, TaxRepresentative } from './parties.js'
 
 /** `text` free text · `code` a token without white space around it · `date` YYYY-MM-DD · `decimal` · `base64` */

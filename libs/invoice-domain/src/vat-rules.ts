@@ -5,7 +5,8 @@
 import { exact, rounded, toText, type Exact } from './decimal.js'
 import { pointerTo } from './errors.js'
 import { documentEntries, filled, type Findings } from './findings.js'
-import type { BillingDocument, VatBreakdown, VatCategory } from './model.js'
+import type { BillingDocument, VatBreakdown } from './model.js'
+import type { VatCategory } from './terms.js'
 import { isZero, withinOne } from './total-rules.js'
 
 interface Category {

@@ -6,7 +6,7 @@
  */
 import { isCalendarDate } from '@tallystick/invoice-domain/calendar'
 import { canonicalDecimal, MAX_FRACTION_DIGITS, MAX_INTEGER_DIGITS } from '@tallystick/invoice-domain/decimal'
-import type { Identifier } from '@tallystick/invoice-domain/model'
+import type { Identifier } from '@tallystick/invoice-domain/terms'
 import { isBase64 } from '@tallystick/invoice-domain/record'
 import type { BadValue } from './errors.js'
 import type { XmlAttribute, XmlElement } from './tree.js'

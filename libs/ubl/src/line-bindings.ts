@@ -1,6 +1,7 @@
 /** Lines, items, prices, allowances and charges: EN 16931 terms and their UBL elements. @see docs/spec/ubl.md §1 */
 import type { Classification, Item, ItemAttribute, Line, LineAllowanceCharge, Price } from '@tallystick/invoice-domain/lines'
-import type { BillingDocument, DocumentAllowanceCharge, Period, VatCategory } from '@tallystick/invoice-domain/model'
+import type { BillingDocument, DocumentAllowanceCharge } from '@tallystick/invoice-domain/model'
+import type { Period, VatCategory } from '@tallystick/invoice-domain/terms'
 import { constant, group, identifier, inside, leaf, list, within, type Binding, type When } from './binding.js'
 import { child } from './tree.js'
 

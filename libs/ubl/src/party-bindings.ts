@@ -1,5 +1,6 @@
 /** Parties, addresses and delivery: EN 16931 terms and their UBL elements. @see docs/spec/ubl.md §1 */
-import type { BillingDocument, Identifier } from '@tallystick/invoice-domain/model'
+import type { BillingDocument } from '@tallystick/invoice-domain/model'
+import type { Identifier } from '@tallystick/invoice-domain/terms'
 import type { Address, Buyer, Contact, Delivery, Payee, Seller, TaxRepresentative } from '@tallystick/invoice-domain/parties'
 import { constant, group, identifier, leaf, readIdentifier, within, writeIdentifier, type Binding, type When } from './binding.js'
 import { attributeOf, child, type XmlElement } from './tree.js'

@@ -20,3 +20,6 @@ export function readCorpus(folder: 'examples' | 'Invoice-unit-UBL' | 'CreditNote
     .sort()
   return names.map((name) => ({ name, bytes: readFileSync(join(FOLDER, folder, name)) }))
 }
+
+// A reporter may hide the reason of a skip; a reader of the output should still see it.
+if (!hasCorpora) console.log(`skipped: ${WHY_SKIPPED}`)

@@ -10,16 +10,16 @@ import { newId } from '../ids.js'
 import { AUDIT_AGGREGATE_KEYS, AUDIT_AGGREGATE_MS } from '../limits.js'
 
 type AuthReason = AuditEventBody<'AuthFailed'>['reason']
-type Waiting = { readonly type: 'AuthFailed'; readonly reason: AuthReason; readonly client?: string } | { readonly type: 'RateLimitTriggered'; readonly limit: string }
+type Waiting =
+  | { readonly type: 'AuthFailed'; readonly reason: AuthReason; readonly client?: string }
+  | { readonly type: 'RateLimitTriggered'; readonly limit: string }
 
 export class AuditAggregator {
   readonly #waiting = new Map<string, { what: Waiting; count: number }>()
   #timer: NodeJS.Timeout | undefined
   #writing: Promise<void> = Promise.resolve()
 
-  constructor(
-    private readonly deps: { db: Db; clock: { now(): number }; log: Logger; wake(): void },
-  ) {}
+  constructor(private readonly deps: { db: Db; clock: { now(): number }; log: Logger; wake(): void }) {}
 
   authFailed(reason: AuthReason, client?: string): void {
     this.#add({ type: 'AuthFailed', reason, ...(client === undefined ? {} : { client }) })
@@ -43,7 +43,12 @@ export class AuditAggregator {
     if (known !== undefined) known.count++
     else if (this.#waiting.size < AUDIT_AGGREGATE_KEYS) this.#waiting.set(key, { what, count: 1 })
     // The rest of a wide flood is counted under the first entry of its kind.
-    else for (const entry of this.#waiting.values()) if (entry.what.type === what.type) { entry.count++; break }
+    else
+      for (const entry of this.#waiting.values())
+        if (entry.what.type === what.type) {
+          entry.count++
+          break
+        }
     if (this.#timer !== undefined) return
     this.#write()
     this.#timer = setTimeout(() => {
@@ -60,8 +65,20 @@ export class AuditAggregator {
     const at = this.deps.clock.now()
     const events = batch.map(({ what, count }) =>
       what.type === 'AuthFailed'
-        ? newAuditEvent({ type: 'AuthFailed', actor: SERVICE_ACTOR, at, id: newId(), body: { surface: 'api', reason: what.reason, ...(what.client === undefined ? {} : { client: what.client }), count } })
-        : newAuditEvent({ type: 'RateLimitTriggered', actor: SERVICE_ACTOR, at, id: newId(), body: { layer: 'api', limit: what.limit, count } }),
+        ? newAuditEvent({
+            type: 'AuthFailed',
+            actor: SERVICE_ACTOR,
+            at,
+            id: newId(),
+            body: { surface: 'api', reason: what.reason, ...(what.client === undefined ? {} : { client: what.client }), count },
+          })
+        : newAuditEvent({
+            type: 'RateLimitTriggered',
+            actor: SERVICE_ACTOR,
+            at,
+            id: newId(),
+            body: { layer: 'api', limit: what.limit, count },
+          }),
     )
     this.#writing = this.#writing.then(async () => {
       try {

@@ -27,7 +27,11 @@ export async function proveOnce(app: App): Promise<number> {
 }
 
 async function fetchProofs(app: App): Promise<number> {
-  const due = await app.db.sharingEvent.findMany({ where: { provenAt: null, createdAt: { lt: new Date(app.clock.now() - PROOF_WAIT_MS) } }, orderBy: { createdAt: 'asc' }, take: STEP_BATCH })
+  const due = await app.db.sharingEvent.findMany({
+    where: { provenAt: null, createdAt: { lt: new Date(app.clock.now() - PROOF_WAIT_MS) } },
+    orderBy: { createdAt: 'asc' },
+    take: STEP_BATCH,
+  })
   let proven = 0
   for (const event of due) {
     try {
@@ -36,7 +40,15 @@ async function fetchProofs(app: App): Promise<number> {
       if (!answer.ok) break
       await app.db.sharingEvent.updateMany({
         where: { eventId: event.eventId, provenAt: null },
-        data: { leaf: owned(answer.leaf), leafIndex: BigInt(answer.index), treeSize: BigInt(answer.size), proof: answer.proof.map(owned), note: answer.note, vkey: answer.vkey, provenAt: now(app) },
+        data: {
+          leaf: owned(answer.leaf),
+          leafIndex: BigInt(answer.index),
+          treeSize: BigInt(answer.size),
+          proof: answer.proof.map(owned),
+          note: answer.note,
+          vkey: answer.vkey,
+          provenAt: now(app),
+        },
       })
       proven++
     } catch (error) {
@@ -49,7 +61,12 @@ async function fetchProofs(app: App): Promise<number> {
 
 /** Per peer and document one message with what is proven and not sent yet. */
 async function sendProofs(app: App): Promise<number> {
-  const rows = await app.db.sharingEvent.findMany({ where: { proofMessage: null, provenAt: { not: null } }, orderBy: { createdAt: 'asc' }, take: STEP_BATCH, select: { peer: true, documentId: true } })
+  const rows = await app.db.sharingEvent.findMany({
+    where: { proofMessage: null, provenAt: { not: null } },
+    orderBy: { createdAt: 'asc' },
+    take: STEP_BATCH,
+    select: { peer: true, documentId: true },
+  })
   const pairs = [...new Map(rows.map((row) => [`${row.peer} ${row.documentId}`, row])).values()]
   for (const pair of pairs) await app.db.$transaction(async (tx) => await sendFor(app, tx, pair))
   if (pairs.length > 0) app.wake.messages()
@@ -67,16 +84,40 @@ async function sendFor(app: App, tx: Tx, { peer, documentId }: { peer: string; d
   const first = allowed[0]
   if (first !== undefined) {
     const body = encodeLogProof({
-      documentId, vkey: first.vkey!,
-      entries: allowed.map((event) => ({ leaf: event.leaf!, index: Number(event.leafIndex), size: Number(event.treeSize), proof: event.proof, note: event.note!, salt: event.salt })),
+      documentId,
+      vkey: first.vkey!,
+      entries: allowed.map((event) => ({
+        leaf: event.leaf!,
+        index: Number(event.leafIndex),
+        size: Number(event.treeSize),
+        proof: event.proof,
+        note: event.note!,
+        salt: event.salt,
+      })),
     })
     const id = newId()
-    await enqueueMessage(tx, { id, peer, kind: 'log-proof', body, contentDigest: contentDigest(body), signedKind: null, documentId, at: now(app) })
+    await enqueueMessage(tx, {
+      id,
+      peer,
+      kind: 'log-proof',
+      body,
+      contentDigest: contentDigest(body),
+      signedKind: null,
+      documentId,
+      at: now(app),
+    })
     await tx.sharingEvent.updateMany({ where: { eventId: { in: allowed.map((event) => event.eventId) } }, data: { proofMessage: id } })
   }
-  if (withdrawn.length > 0) await tx.sharingEvent.updateMany({ where: { eventId: { in: withdrawn.map((event) => event.eventId) } }, data: { proofMessage: NOT_SENT } })
+  if (withdrawn.length > 0)
+    await tx.sharingEvent.updateMany({
+      where: { eventId: { in: withdrawn.map((event) => event.eventId) } },
+      data: { proofMessage: NOT_SENT },
+    })
 }
 
-function partition(events: readonly SharingEventModel[], test: (event: SharingEventModel) => boolean): [SharingEventModel[], SharingEventModel[]] {
+function partition(
+  events: readonly SharingEventModel[],
+  test: (event: SharingEventModel) => boolean,
+): [SharingEventModel[], SharingEventModel[]] {
   return [events.filter(test), events.filter((event) => !test(event))]
 }

@@ -24,7 +24,15 @@ export type ConsentView = z.output<typeof consentSchema>
 
 export function consentView(row: ConsentRow, at: Date): ConsentView {
   return {
-    id: row.id, consentId: row.id, peerId: row.peer, purpose: row.purpose as 'share' | 'log', kinds: row.kinds, grantedAt: iso(row.grantedAt), grantedBy: row.grantedBy,
-    expiresAt: iso(row.expiresAt), withdrawnAt: iso(row.withdrawnAt), active: row.withdrawnAt === null && (row.expiresAt === null || row.expiresAt > at),
+    id: row.id,
+    consentId: row.id,
+    peerId: row.peer,
+    purpose: row.purpose as 'share' | 'log',
+    kinds: row.kinds,
+    grantedAt: iso(row.grantedAt),
+    grantedBy: row.grantedBy,
+    expiresAt: iso(row.expiresAt),
+    withdrawnAt: iso(row.withdrawnAt),
+    active: row.withdrawnAt === null && (row.expiresAt === null || row.expiresAt > at),
   }
 }

@@ -7,10 +7,14 @@ export type ConsentRow = ConsentModel
 
 /** Those of one peer, held against withdrawal until the transaction ends. */
 export async function consentsWith(tx: Tx, peer: string): Promise<Consent[]> {
-  const rows = await tx.$queryRaw<Array<{ purpose: Consent['purpose']; kinds: Consent['kinds']; granted_at: Date; expires_at: Date | null; withdrawn_at: Date | null }>>`
+  const rows = await tx.$queryRaw<
+    Array<{ purpose: Consent['purpose']; kinds: Consent['kinds']; granted_at: Date; expires_at: Date | null; withdrawn_at: Date | null }>
+  >`
     SELECT purpose, kinds, granted_at, expires_at, withdrawn_at FROM consent WHERE peer = ${peer} AND withdrawn_at IS NULL ORDER BY id FOR SHARE`
   return rows.map((row) => ({
-    purpose: row.purpose, kinds: row.kinds, grantedAt: row.granted_at.getTime(),
+    purpose: row.purpose,
+    kinds: row.kinds,
+    grantedAt: row.granted_at.getTime(),
     ...(row.expires_at === null ? {} : { expiresAt: row.expires_at.getTime() }),
     ...(row.withdrawn_at === null ? {} : { withdrawnAt: row.withdrawn_at.getTime() }),
   }))
@@ -20,7 +24,10 @@ export async function consentById(db: Pick<Tx, 'consent'>, id: string): Promise<
   return await db.consent.findUnique({ where: { id } })
 }
 
-export async function listConsents(db: Db, filter: { peerId?: string | undefined; purpose?: string | undefined; after?: string | undefined; limit: number }): Promise<ConsentRow[]> {
+export async function listConsents(
+  db: Db,
+  filter: { peerId?: string | undefined; purpose?: string | undefined; after?: string | undefined; limit: number },
+): Promise<ConsentRow[]> {
   return await db.consent.findMany({
     where: {
       ...(filter.peerId === undefined ? {} : { peer: filter.peerId }),

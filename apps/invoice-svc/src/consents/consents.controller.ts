@@ -15,15 +15,52 @@ const params = z.strictObject({ id: uuid })
 const tag = 'consents'
 
 const grant = route({
-  method: 'POST', path: '/v1/consents', scope: 'consents:write', tag, summary: 'Grant', status: 201, response: consentSchema, problems: [404, 422],
-  body: z.strictObject({ peerId: fleetId, purpose: z.string().max(20), kinds: z.array(z.string().max(40)).max(20), expiresAt: z.string().max(40).optional() }),
+  method: 'POST',
+  path: '/v1/consents',
+  scope: 'consents:write',
+  tag,
+  summary: 'Grant',
+  status: 201,
+  response: consentSchema,
+  problems: [404, 422],
+  body: z.strictObject({
+    peerId: fleetId,
+    purpose: z.string().max(20),
+    kinds: z.array(z.string().max(40)).max(20),
+    expiresAt: z.string().max(40).optional(),
+  }),
 })
 const list = route({
-  method: 'GET', path: '/v1/consents', scope: 'peers:read', tag, summary: 'Consents, newest first', status: 200, response: pageOf(consentSchema),
+  method: 'GET',
+  path: '/v1/consents',
+  scope: 'peers:read',
+  tag,
+  summary: 'Consents, newest first',
+  status: 200,
+  response: pageOf(consentSchema),
   query: z.strictObject({ ...pageQuery, peerId: fleetId.optional(), purpose: consentPurpose.optional() }),
 })
-const get = route({ method: 'GET', path: '/v1/consents/:id', scope: 'peers:read', tag, summary: 'One consent', params, status: 200, response: consentSchema, problems: [404] })
-const withdraw = route({ method: 'DELETE', path: '/v1/consents/:id', scope: 'consents:write', tag, summary: 'Withdraw', params, status: 204, problems: [404] })
+const get = route({
+  method: 'GET',
+  path: '/v1/consents/:id',
+  scope: 'peers:read',
+  tag,
+  summary: 'One consent',
+  params,
+  status: 200,
+  response: consentSchema,
+  problems: [404],
+})
+const withdraw = route({
+  method: 'DELETE',
+  path: '/v1/consents/:id',
+  scope: 'consents:write',
+  tag,
+  summary: 'Withdraw',
+  params,
+  status: 204,
+  problems: [404],
+})
 
 @Controller()
 export class ConsentsController {
@@ -37,7 +74,12 @@ export class ConsentsController {
   @Serves(list)
   async list(@Called() { query }: Call<typeof list>): Promise<{ items: ConsentView[]; next: string | null }> {
     const at = now(this.app)
-    return toPage(await listConsents(this.app.db, query), query.limit, (row) => consentView(row, at), (row) => row.id)
+    return toPage(
+      await listConsents(this.app.db, query),
+      query.limit,
+      (row) => consentView(row, at),
+      (row) => row.id,
+    )
   }
 
   @Serves(get)

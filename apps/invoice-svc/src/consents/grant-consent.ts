@@ -22,9 +22,26 @@ export async function grantConsent(app: App, client: string, input: ConsentInput
   const view = await app.db.$transaction(async (tx) => {
     await visiblePeer(tx, peerId)
     const row = await tx.consent.create({
-      data: { id: newId(), peer: peerId, purpose, kinds, grantedBy: client, grantedAt: at, expiresAt: expiresAt === undefined ? null : new Date(expiresAt), withdrawnAt: null },
+      data: {
+        id: newId(),
+        peer: peerId,
+        purpose,
+        kinds,
+        grantedBy: client,
+        grantedAt: at,
+        expiresAt: expiresAt === undefined ? null : new Date(expiresAt),
+        withdrawnAt: null,
+      },
     })
-    await recordAuditEvents(tx, [newAuditEvent({ type: 'ConsentGranted', actor: clientActor(client), at: at.getTime(), id: newId(), body: { consentId: row.id, peer: peerId, purpose, kinds } })])
+    await recordAuditEvents(tx, [
+      newAuditEvent({
+        type: 'ConsentGranted',
+        actor: clientActor(client),
+        at: at.getTime(),
+        id: newId(),
+        body: { consentId: row.id, peer: peerId, purpose, kinds },
+      }),
+    ])
     const answer = consentView(row, at)
     await operation.finish(tx, 201, answer)
     return answer

@@ -12,7 +12,13 @@ export async function withdrawConsent(app: App, client: string, id: string): Pro
     const changed = await tx.$executeRaw`UPDATE consent SET withdrawn_at = ${now(app)} WHERE id = ${id}::uuid AND withdrawn_at IS NULL`
     if (changed === 0) return
     await recordAuditEvents(tx, [
-      newAuditEvent({ type: 'ConsentWithdrawn', actor: clientActor(client), at: app.clock.now(), id: newId(), body: { consentId: id, peer: row.peer, purpose: row.purpose as 'share' | 'log' } }),
+      newAuditEvent({
+        type: 'ConsentWithdrawn',
+        actor: clientActor(client),
+        at: app.clock.now(),
+        id: newId(),
+        body: { consentId: id, peer: row.peer, purpose: row.purpose as 'share' | 'log' },
+      }),
     ])
   })
   app.wake.audit()

@@ -27,13 +27,26 @@ export function draftFromUbl(xml: Uint8Array): DraftSource {
   return { document, source: 'ubl', notes: { unmapped, syntax } }
 }
 
-export async function createDocument(app: App, client: string, { document, source, notes }: DraftSource, operation: Operation): Promise<DocumentView> {
+export async function createDocument(
+  app: App,
+  client: string,
+  { document, source, notes }: DraftSource,
+  operation: Operation,
+): Promise<DocumentView> {
   const at = now(app)
   return await app.db.$transaction(async (tx) => {
     const row = await tx.document.create({
       data: {
-        id: newId(), kind: document.kind, state: 'draft', number: document.number ?? null, source, terms: asJson(toJson(document)), summary: asJson(summarise(document)),
-        createdBy: client, createdAt: at, updatedAt: at,
+        id: newId(),
+        kind: document.kind,
+        state: 'draft',
+        number: document.number ?? null,
+        source,
+        terms: asJson(toJson(document)),
+        summary: asJson(summarise(document)),
+        createdBy: client,
+        createdAt: at,
+        updatedAt: at,
       },
     })
     await recordChange(tx, at, { topic: 'document', subject: row.id, data: { id: row.id, kind: row.kind, state: row.state } })

@@ -10,7 +10,10 @@ const leaves = {
   text: z.string(),
   code: z.string(),
   date: z.iso.date(),
-  decimal: z.string().regex(/^-?[0-9]+(\.[0-9]+)?$/).describe('Decimal text, never a number'),
+  decimal: z
+    .string()
+    .regex(/^-?[0-9]+(\.[0-9]+)?$/)
+    .describe('Decimal text, never a number'),
   base64: z.string().describe('base64, padded'),
 }
 
@@ -22,7 +25,11 @@ function schemaOf(shape: AnyShape): z.ZodType {
 
 function groupOf(group: AnyGroup): z.ZodObject {
   const required = new Set((group.required ?? []) as readonly string[])
-  return z.strictObject(Object.fromEntries(Object.entries(group.fields).map(([name, shape]) => [name, required.has(name) ? schemaOf(shape) : schemaOf(shape).optional()])))
+  return z.strictObject(
+    Object.fromEntries(
+      Object.entries(group.fields).map(([name, shape]) => [name, required.has(name) ? schemaOf(shape) : schemaOf(shape).optional()]),
+    ),
+  )
 }
 
 /** EN 16931 terms, all optional: a draft may be incomplete. */

@@ -47,7 +47,10 @@ export const documentView = documentListItem
   .extend({
     document: termsSchema,
     violations: faults.optional().describe('Drafts: the rules that issuing would find broken now'),
-    unmapped: z.array(z.strictObject({ path: z.string(), value: z.string(), lost: z.enum(['no-term', 'term']) })).optional().describe('After an import: parts of the UBL source that are not kept'),
+    unmapped: z
+      .array(z.strictObject({ path: z.string(), value: z.string(), lost: z.enum(['no-term', 'term']) }))
+      .optional()
+      .describe('After an import: parts of the UBL source that are not kept'),
     warnings: faults.optional().describe('After an import: broken rules of the UBL syntax'),
   })
   .meta({ id: 'Document' })
@@ -57,9 +60,24 @@ export function listItem(row: DocumentListRow, status: string | undefined): Docu
   const summary = row.summary as unknown as DocumentSummary
   const { number, issueDate, dueDate, seller, buyer, currency, payableAmount, lineCount } = summary
   return {
-    id: row.id, documentId: row.id, kind: row.kind as BillingKind, state: row.state as 'draft' | 'issued', status: (row.state === 'draft' ? 'draft' : (status ?? 'issued')) as DocumentListItem['status'],
-    number, issueDate, dueDate, seller, buyer, currency, payableAmount, lineCount,
-    contentDigest: row.contentDigest === null ? null : hex(row.contentDigest), createdAt: iso(row.createdAt), updatedAt: iso(row.updatedAt), issuedAt: iso(row.issuedAt), source: row.source as 'json' | 'ubl',
+    id: row.id,
+    documentId: row.id,
+    kind: row.kind as BillingKind,
+    state: row.state as 'draft' | 'issued',
+    status: (row.state === 'draft' ? 'draft' : (status ?? 'issued')) as DocumentListItem['status'],
+    number,
+    issueDate,
+    dueDate,
+    seller,
+    buyer,
+    currency,
+    payableAmount,
+    lineCount,
+    contentDigest: row.contentDigest === null ? null : hex(row.contentDigest),
+    createdAt: iso(row.createdAt),
+    updatedAt: iso(row.updatedAt),
+    issuedAt: iso(row.issuedAt),
+    source: row.source as 'json' | 'ubl',
   }
 }
 
@@ -68,13 +86,21 @@ export interface ImportNotes {
   readonly syntax: readonly Violation[]
 }
 
-export function view(row: DocumentRow, options: { status?: string | undefined; today: string; notes?: ImportNotes | undefined }): DocumentView {
+export function view(
+  row: DocumentRow,
+  options: { status?: string | undefined; today: string; notes?: ImportNotes | undefined },
+): DocumentView {
   const document = documentOf(row)
   return {
     ...listItem(row, options.status),
     document: row.terms as DocumentView['document'],
     ...(row.state === 'draft' ? { violations: wouldRefuse(document, options.today) } : {}),
-    ...(options.notes === undefined ? {} : { unmapped: [...options.notes.unmapped], warnings: options.notes.syntax.map(({ pointer, rule, message }) => ({ pointer, rule, message })) }),
+    ...(options.notes === undefined
+      ? {}
+      : {
+          unmapped: [...options.notes.unmapped],
+          warnings: options.notes.syntax.map(({ pointer, rule, message }) => ({ pointer, rule, message })),
+        }),
   }
 }
 

@@ -25,7 +25,13 @@ export async function lockDocument(tx: Tx, id: string): Promise<DocumentRow | nu
 
 export async function listDocuments(
   db: Db,
-  filter: { kind: BillingKind; state?: 'draft' | 'issued' | undefined; number?: string | undefined; after?: string | undefined; limit: number },
+  filter: {
+    kind: BillingKind
+    state?: 'draft' | 'issued' | undefined
+    number?: string | undefined
+    after?: string | undefined
+    limit: number
+  },
 ): Promise<DocumentListRow[]> {
   return await db.document.findMany({
     where: {

@@ -10,7 +10,16 @@ import { Called, route, Serves, type Call } from '../http/route.js'
 import { found } from '../refused.js'
 import { createDocument, draftFromJson, draftFromUbl } from './create-document.js'
 import { termsSchema } from './document-schema.js'
-import { documentListItem, documentOf, documentView, listItem, today, view, type DocumentListItem, type DocumentView } from './document-view.js'
+import {
+  documentListItem,
+  documentOf,
+  documentView,
+  listItem,
+  today,
+  view,
+  type DocumentListItem,
+  type DocumentView,
+} from './document-view.js'
 import { documentById, listDocuments, shareStatus, type DocumentRow } from './document.store.js'
 import { editDocument } from './edit-document.js'
 import { issue } from './issue-document.js'
@@ -28,21 +37,64 @@ export function documentsController(segment: 'invoices' | 'credit-notes', kind: 
   const tag = segment
   const name = kind === 'invoice' ? 'invoice' : 'credit note'
   const create = route({
-    method: 'POST', path, scope: 'documents:write', tag, summary: `Create a draft ${name}: JSON in EN 16931 terms, or a UBL 2.1 Invoice or CreditNote`,
-    body: anyTerms, accepts: ['application/xml', 'text/xml'], status: 201, response: documentView, problems: [413, 422],
+    method: 'POST',
+    path,
+    scope: 'documents:write',
+    tag,
+    summary: `Create a draft ${name}: JSON in EN 16931 terms, or a UBL 2.1 Invoice or CreditNote`,
+    body: anyTerms,
+    accepts: ['application/xml', 'text/xml'],
+    status: 201,
+    response: documentView,
+    problems: [413, 422],
   })
   const list = route({
-    method: 'GET', path, scope: 'documents:read', tag, summary: 'Newest first', status: 200, response: pageOf(documentListItem),
+    method: 'GET',
+    path,
+    scope: 'documents:read',
+    tag,
+    summary: 'Newest first',
+    status: 200,
+    response: pageOf(documentListItem),
     query: z.strictObject({ ...pageQuery, state: z.enum(['draft', 'issued']).optional(), number: z.string().max(200).optional() }),
   })
-  const get = route({ method: 'GET', path: `${path}/:id`, scope: 'documents:read', tag, summary: 'JSON, UBL or a printable page', params, status: 200, response: documentView, produces: REPRESENTATIONS, problems: [404, 406] })
+  const get = route({
+    method: 'GET',
+    path: `${path}/:id`,
+    scope: 'documents:read',
+    tag,
+    summary: 'JSON, UBL or a printable page',
+    params,
+    status: 200,
+    response: documentView,
+    produces: REPRESENTATIONS,
+    problems: [404, 406],
+  })
   const edit = route({
-    method: 'PATCH', path: `${path}/:id`, scope: 'documents:write', tag, summary: 'Change a draft (JSON merge patch, RFC 7396)', params, body: anyTerms, accepts: ['application/merge-patch+json'],
-    status: 200, response: documentView, problems: [404, 409, 422],
+    method: 'PATCH',
+    path: `${path}/:id`,
+    scope: 'documents:write',
+    tag,
+    summary: 'Change a draft (JSON merge patch, RFC 7396)',
+    params,
+    body: anyTerms,
+    accepts: ['application/merge-patch+json'],
+    status: 200,
+    response: documentView,
+    problems: [404, 409, 422],
   })
   const issueIt = route({
-    method: 'POST', path: `${path}/:id/issue`, scope: 'documents:write', tag, summary: 'Number, validate, freeze', params, bodyOptional: true,
-    body: z.strictObject({ series: z.string().max(32).optional() }), status: 200, response: documentView, problems: [404, 409, 413, 422],
+    method: 'POST',
+    path: `${path}/:id/issue`,
+    scope: 'documents:write',
+    tag,
+    summary: 'Number, validate, freeze',
+    params,
+    bodyOptional: true,
+    body: z.strictObject({ series: z.string().max(32).optional() }),
+    status: 200,
+    response: documentView,
+    problems: [404, 409, 413, 422],
   })
 
   @Controller()
@@ -57,8 +109,16 @@ export function documentsController(segment: 'invoices' | 'credit-notes', kind: 
     @Serves(list)
     async list(@Called() { query }: Call<typeof list>): Promise<{ items: DocumentListItem[]; next: string | null }> {
       const rows = await listDocuments(this.app.db, { kind, ...query })
-      const statuses = await shareStatus(this.app.db, rows.map((row) => row.id))
-      return toPage(rows, query.limit, (row) => listItem(row, statuses.get(row.id)), (row) => row.id)
+      const statuses = await shareStatus(
+        this.app.db,
+        rows.map((row) => row.id),
+      )
+      return toPage(
+        rows,
+        query.limit,
+        (row) => listItem(row, statuses.get(row.id)),
+        (row) => row.id,
+      )
     }
 
     @Serves(get)
@@ -79,7 +139,18 @@ export function documentsController(segment: 'invoices' | 'credit-notes', kind: 
   return DocumentsController
 }
 
-const getAny = route({ method: 'GET', path: '/v1/documents/:id', scope: 'documents:read', tag: 'documents', summary: 'A document of any kind', params, status: 200, response: documentView, produces: REPRESENTATIONS, problems: [404, 406] })
+const getAny = route({
+  method: 'GET',
+  path: '/v1/documents/:id',
+  scope: 'documents:read',
+  tag: 'documents',
+  summary: 'A document of any kind',
+  params,
+  status: 200,
+  response: documentView,
+  produces: REPRESENTATIONS,
+  problems: [404, 406],
+})
 
 @Controller()
 export class AnyDocumentController {
@@ -102,7 +173,11 @@ async function render(app: App, { request, reply }: Pick<Call, 'request' | 'repl
       return toUbl(documentOf(row))
     case 'html':
       reply.type('text/html; charset=utf-8').header('content-security-policy', PAGE_POLICY)
-      return documentPage(documentOf(row), [['Document id', row.id], ['State', row.state], ...(row.contentDigest === null ? [] : ([['Content digest (BLAKE3-256)', hex(row.contentDigest)]] as const))])
+      return documentPage(documentOf(row), [
+        ['Document id', row.id],
+        ['State', row.state],
+        ...(row.contentDigest === null ? [] : ([['Content digest (BLAKE3-256)', hex(row.contentDigest)]] as const)),
+      ])
     case 'json':
       return view(row, { status: (await shareStatus(app.db, [row.id])).get(row.id), today: today(now(app)) })
   }

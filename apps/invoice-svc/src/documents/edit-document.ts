@@ -17,7 +17,14 @@ export async function editDocument(app: App, id: string, patch: unknown): Promis
     const document: BillingDocument = mergeDraft(documentOf(row), patch)
     const changed = await tx.document.update({
       where: { id },
-      data: { kind: document.kind satisfies BillingKind, number: document.number ?? null, terms: asJson(toJson(document)), summary: asJson(summarise(document)), updatedAt: at, version: { increment: 1 } },
+      data: {
+        kind: document.kind satisfies BillingKind,
+        number: document.number ?? null,
+        terms: asJson(toJson(document)),
+        summary: asJson(summarise(document)),
+        updatedAt: at,
+        version: { increment: 1 },
+      },
     })
     await recordChange(tx, at, { topic: 'document', subject: id, data: { id, kind: changed.kind, state: changed.state } })
     return view(changed, { today: today(at) })

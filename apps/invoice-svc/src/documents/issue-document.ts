@@ -32,13 +32,24 @@ export async function issue(app: App, id: string, series: string | undefined, op
       const number = draft.number ?? (await giveNumber(tx, draft.kind, series ?? DEFAULT_SERIES[draft.kind], issueDate))
       const document: BillingDocument = issueDocument(draft, { number, issueDate })
       const taken = await issuedWithNumber(tx, document.kind, number)
-      if (taken !== undefined) throw conflict(`The number is taken by another issued document (${taken}): change it, or leave it out to be given one.`, [{ pointer: '/number', rule: 'NumberTaken', message: 'a number is given once' }])
+      if (taken !== undefined)
+        throw conflict(`The number is taken by another issued document (${taken}): change it, or leave it out to be given one.`, [
+          { pointer: '/number', rule: 'NumberTaken', message: 'a number is given once' },
+        ])
       const body = encode(toRecord(document))
-      if (body.length > app.limits.documentBytes) throw new Refused('EndpointTooLarge', `The document has ${body.length} bytes; at most ${app.limits.documentBytes} can be sent.`)
+      if (body.length > app.limits.documentBytes)
+        throw new Refused('EndpointTooLarge', `The document has ${body.length} bytes; at most ${app.limits.documentBytes} can be sent.`)
       const issued = await tx.document.update({
         where: { id },
         data: {
-          state: 'issued', number, terms: asJson(toJson(document)), summary: asJson(summarise(document)), body: owned(body), contentDigest: owned(contentDigest(body)), issuedAt: at, updatedAt: at,
+          state: 'issued',
+          number,
+          terms: asJson(toJson(document)),
+          summary: asJson(summarise(document)),
+          body: owned(body),
+          contentDigest: owned(contentDigest(body)),
+          issuedAt: at,
+          updatedAt: at,
         },
       })
       await recordChange(tx, at, { topic: 'document', subject: id, data: { id, kind: issued.kind, state: 'issued' } })

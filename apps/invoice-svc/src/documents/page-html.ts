@@ -46,8 +46,16 @@ ${document.paymentTerms === undefined ? '' : `<p>${e(document.paymentTerms)}</p>
 function party(role: string, party: BillingDocument['seller'] | BillingDocument['buyer']): string {
   if (party === undefined) return `<section><h2>${role}</h2></section>`
   const { address } = party
-  const place = address === undefined ? [] : [address.line1, address.line2, address.line3, [address.postCode, address.city].filter(Boolean).join(' '), address.country].filter((line): line is string => line !== undefined && line !== '')
-  return `<section><h2>${role}</h2><p>${[party.name, ...place].filter((line): line is string => line !== undefined).map(e).join('<br>')}</p><dl>${term('VAT', party.vatIdentifier)}</dl></section>`
+  const place =
+    address === undefined
+      ? []
+      : [address.line1, address.line2, address.line3, [address.postCode, address.city].filter(Boolean).join(' '), address.country].filter(
+          (line): line is string => line !== undefined && line !== '',
+        )
+  return `<section><h2>${role}</h2><p>${[party.name, ...place]
+    .filter((line): line is string => line !== undefined)
+    .map(e)
+    .join('<br>')}</p><dl>${term('VAT', party.vatIdentifier)}</dl></section>`
 }
 
 function lines(document: BillingDocument): string {

@@ -6,7 +6,16 @@ import { Called, route, Serves, type Call } from '../http/route.js'
 import { CHANGES_PING_MS } from '../limits.js'
 import { cursorText, readCursor } from './change-feed.js'
 
-const listen = route({ method: 'GET', path: '/v1/events', scope: 'documents:read', tag: 'events', summary: 'Changes of documents, shares, inbox, peers and circuits as they happen', status: 200, produces: ['text/event-stream'], problems: [429] })
+const listen = route({
+  method: 'GET',
+  path: '/v1/events',
+  scope: 'documents:read',
+  tag: 'events',
+  summary: 'Changes of documents, shares, inbox, peers and circuits as they happen',
+  status: 200,
+  produces: ['text/event-stream'],
+  problems: [429],
+})
 
 /** A listener that reads more slowly than this is cut off; it resumes where it was. Bytes. */
 const BACKLOG_BYTES = 1024 * 1024

@@ -27,7 +27,16 @@ export const fleetView = z
   })
   .meta({ id: 'Fleet' })
 
-const getFleet = route({ method: 'GET', path: '/v1/fleet', scope: 'fleet:read', tag: 'fleet', summary: 'Own identity, addresses and invitation', status: 200, response: fleetView, problems: [503] })
+const getFleet = route({
+  method: 'GET',
+  path: '/v1/fleet',
+  scope: 'fleet:read',
+  tag: 'fleet',
+  summary: 'Own identity, addresses and invitation',
+  status: 200,
+  response: fleetView,
+  problems: [503],
+})
 
 @Controller()
 export class FleetController {
@@ -41,11 +50,23 @@ export class FleetController {
     if (!fields.peerIds.includes(relay.peerId) || relay.multiaddrs.length === 0) {
       throw new Refused('NotReady', 'The relay has no address yet that the certificate names.', { retryAfterMs: 1_000 })
     }
-    const multiaddrs = relay.multiaddrs.filter((address) => fields.peerIds.some((peerId) => address.endsWith(`/p2p/${peerId}`))).slice(0, 16)
+    const multiaddrs = relay.multiaddrs
+      .filter((address) => fields.peerIds.some((peerId) => address.endsWith(`/p2p/${peerId}`)))
+      .slice(0, 16)
     return {
-      fleetId, displayName, fingerprint, peerIds: fields.peerIds, multiaddrs, certificate: base64Url(certificate), certificateDigest: hex(fields.digest),
-      sequence: fields.sequence, notBefore: new Date(fields.notBefore).toISOString(), notAfter: new Date(fields.notAfter).toISOString(),
-      suites: fields.suites, logVkey: logVkey(fields), invitation: encodeInvitation({ certificate, multiaddrs }),
+      fleetId,
+      displayName,
+      fingerprint,
+      peerIds: fields.peerIds,
+      multiaddrs,
+      certificate: base64Url(certificate),
+      certificateDigest: hex(fields.digest),
+      sequence: fields.sequence,
+      notBefore: new Date(fields.notBefore).toISOString(),
+      notAfter: new Date(fields.notAfter).toISOString(),
+      suites: fields.suites,
+      logVkey: logVkey(fields),
+      invitation: encodeInvitation({ certificate, multiaddrs }),
     }
   }
 }

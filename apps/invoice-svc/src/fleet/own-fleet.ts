@@ -26,9 +26,18 @@ export class OwnFleet {
     const now = this.deps.clock.now()
     if (this.#known !== undefined && now < this.#known.until && this.#known.until - now <= FLEET_CACHE_MS) return this.#known.identity
     const answer = await this.deps.rpc.call(sessionFleet, {})
-    if (!answer.ok) throw new Refused('NotReady', 'This fleet has no certificate yet: its services are still starting.', { retryAfterMs: answer.retryAfterMs ?? 1_000 })
+    if (!answer.ok)
+      throw new Refused('NotReady', 'This fleet has no certificate yet: its services are still starting.', {
+        retryAfterMs: answer.retryAfterMs ?? 1_000,
+      })
     const fields = readCertificate(answer.certificate, now)
-    const identity = { fleetId: answer.fleetId, displayName: answer.displayName, fingerprint: answer.fingerprint, certificate: answer.certificate, fields }
+    const identity = {
+      fleetId: answer.fleetId,
+      displayName: answer.displayName,
+      fingerprint: answer.fingerprint,
+      certificate: answer.certificate,
+      fields,
+    }
     this.#known = { identity, until: now + FLEET_CACHE_MS }
     return identity
   }

@@ -3,7 +3,6 @@
  * byte of the body is read. Then the strict body, then the Idempotency-Key, then the handler.
  */
 import { randomUUID } from 'node:crypto'
-import type { ServerResponse } from 'node:http'
 import type { ArgumentsHost, ExceptionFilter } from '@nestjs/common'
 import type { FastifyAdapter, NestFastifyApplication } from '@nestjs/platform-fastify'
 import { runInContext } from '@tallystick/nats-rpc/context'
@@ -33,14 +32,16 @@ export function configureEdge(app: NestFastifyApplication, deps: App, options: E
   const fastify = app.getHttpAdapter().getInstance() as unknown as FastifyInstance
   const routes = new Map(options.routes.map((spec) => [`${spec.method} ${spec.path}`, spec]))
   const limiter = new RateLimiter(deps.db, deps.clock)
-  const specOf = (request: FastifyRequest): RouteSpec | undefined => routes.get(`${request.method === 'HEAD' ? 'GET' : request.method} ${request.routeOptions.url ?? ''}`)
+  const specOf = (request: FastifyRequest): RouteSpec | undefined =>
+    routes.get(`${request.method === 'HEAD' ? 'GET' : request.method} ${request.routeOptions.url ?? ''}`)
 
   app.useGlobalFilters(new ProblemFilter(deps))
   addBodyParsers(app, deps)
   // The adapter's own place for this: it also covers what is refused before any hook runs (a malformed URL).
   const headers = securityHeaders(options.behindTls)
-  adapterOf(app).registerSecurityHook((_request: unknown, response: ServerResponse) => {
+  adapterOf(app).registerSecurityHook((_request, response) => {
     for (const [name, value] of headers) response.setHeader(name, value)
+    return undefined
   })
 
   fastify.addHook('onRequest', async (request) => {
@@ -67,10 +68,18 @@ export function configureEdge(app: NestFastifyApplication, deps: App, options: E
     if (typeof key !== 'string' || !IDEMPOTENCY_KEY.test(key)) {
       throw new Refused('InvalidRequest', `An Idempotency-Key has 1 to ${IDEMPOTENCY_KEY_LENGTH} printable ASCII characters.`)
     }
-    const claim = await claimOperation(deps, edge.tallystick.client?.name ?? 'public', key, { operation: `${request.method} ${request.url}`, body: edge.rawBody ?? new Uint8Array(), mediaType: mediaTypeOf(request) })
+    const claim = await claimOperation(deps, edge.tallystick.client?.name ?? 'public', key, {
+      operation: `${request.method} ${request.url}`,
+      body: edge.rawBody ?? new Uint8Array(),
+      mediaType: mediaTypeOf(request),
+    })
     if ('replay' in claim) {
       const { status, text } = claim.replay
-      return reply.code(status).header('idempotency-replayed', 'true').type(status >= 400 ? 'application/problem+json' : 'application/json; charset=utf-8').send(text)
+      return reply
+        .code(status)
+        .header('idempotency-replayed', 'true')
+        .type(status >= 400 ? 'application/problem+json' : 'application/json; charset=utf-8')
+        .send(text)
     }
     edge.keyed = claim.run
     edge.tallystick.operation = claim.run
@@ -86,10 +95,7 @@ export function configureEdge(app: NestFastifyApplication, deps: App, options: E
 
   fastify.addHook('onSend', async (request, reply, payload) => {
     const { keyed } = request as EdgeRequest
-    if (keyed !== undefined && !keyed.finished) {
-      if (isStorable(reply.statusCode) && (typeof payload === 'string' || payload === undefined || payload === null)) await keyed.finishText(reply.statusCode, payload ?? '')
-      else await keyed.release()
-    }
+    if (keyed !== undefined && !keyed.finished) await settle(deps, keyed, reply.statusCode, payload)
     return payload
   })
 
@@ -98,13 +104,27 @@ export function configureEdge(app: NestFastifyApplication, deps: App, options: E
     const seconds = (performance.now() - startedAt) / 1000
     const route = specOf(request)?.path ?? 'other'
     deps.metrics.httpDuration.observe({ method: request.method, route, status: String(reply.statusCode) }, seconds)
-    deps.log.debug({ method: request.method, path: route, status: reply.statusCode, durationMs: Math.round(seconds * 1000), correlationId }, 'request')
+    deps.log.debug(
+      { method: request.method, path: route, status: reply.statusCode, durationMs: Math.round(seconds * 1000), correlationId },
+      'request',
+    )
     done()
   })
   fastify.addHook('preClose', (done) => {
     deps.feed.close()
     done()
   })
+}
+
+/** Handlers that have no transaction of their own leave their answer to be stored here. */
+async function settle(deps: App, keyed: KeyedOperation, status: number, payload: unknown): Promise<void> {
+  try {
+    if (isStorable(status) && (typeof payload === 'string' || payload === undefined || payload === null)) await keyed.finishText(status, payload ?? '')
+    else await keyed.release()
+  } catch (error) {
+    // The answer stands; the key is free again when its lease ends.
+    deps.log.warn({ err: error }, 'the answer to a request with an Idempotency-Key could not be stored')
+  }
 }
 
 function securityHeaders(behindTls: boolean): Array<[string, string]> {

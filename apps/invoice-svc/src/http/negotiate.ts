@@ -4,7 +4,13 @@ import { EdgeRefusal } from './problem.js'
 export type Representation = 'json' | 'xml' | 'html'
 
 const TYPES: Record<string, Representation> = {
-  'application/json': 'json', 'application/*': 'json', '*/*': 'json', 'application/xml': 'xml', 'text/xml': 'xml', 'text/html': 'html', 'text/*': 'html',
+  'application/json': 'json',
+  'application/*': 'json',
+  '*/*': 'json',
+  'application/xml': 'xml',
+  'text/xml': 'xml',
+  'text/html': 'html',
+  'text/*': 'html',
 }
 
 /** @throws EdgeRefusal NotAcceptable */
@@ -21,7 +27,8 @@ export function representationFor(accept: string | undefined): Representation {
     .filter(({ type, quality }) => Object.hasOwn(TYPES, type) && quality > 0)
     .sort((a, b) => b.quality - a.quality || specificity(b.type) - specificity(a.type) || a.index - b.index)
   const best = wanted[0]
-  if (best === undefined) throw new EdgeRefusal('NotAcceptable', 'Documents come as application/json, application/xml (UBL 2.1) or text/html.')
+  if (best === undefined)
+    throw new EdgeRefusal('NotAcceptable', 'Documents come as application/json, application/xml (UBL 2.1) or text/html.')
   return TYPES[best.type]!
 }
 

@@ -5,8 +5,20 @@ import type { RouteSpec } from './route.js'
 
 type Json = { [key: string]: unknown }
 
-const GENERAL_PROBLEMS: Record<number, string> = { 400: 'The request is not valid', 401: 'No valid token', 403: 'The token lacks the scope', 429: 'Too many requests', 503: 'A service is away' }
-const SPECIAL_PROBLEMS: Record<number, string> = { 404: 'Not found', 406: 'No such representation', 409: 'Does not fit the present state (Conflict, ConsentRequired, …)', 413: 'Too large', 422: 'A rule is broken; errors[] names each' }
+const GENERAL_PROBLEMS: Record<number, string> = {
+  400: 'The request is not valid',
+  401: 'No valid token',
+  403: 'The token lacks the scope',
+  429: 'Too many requests',
+  503: 'A service is away',
+}
+const SPECIAL_PROBLEMS: Record<number, string> = {
+  404: 'Not found',
+  406: 'No such representation',
+  409: 'Does not fit the present state (Conflict, ConsentRequired, …)',
+  413: 'Too large',
+  422: 'A rule is broken; errors[] names each',
+}
 
 /** @param schemas referred to by name from bodies that are read elsewhere */
 export function openApi(routes: readonly RouteSpec[], schemas: readonly z.ZodType[], version: string): Json {
@@ -21,11 +33,17 @@ export function openApi(routes: readonly RouteSpec[], schemas: readonly z.ZodTyp
   return {
     openapi: '3.1.0',
     info: {
-      title: 'Tallystick', version, license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
-      description: 'Invoices between organisations, end-to-end encrypted. Money is decimal text, times are RFC 3339 in UTC, ids are UUIDv7. Every POST takes an Idempotency-Key. Errors are RFC 9457 problems.',
+      title: 'Tallystick',
+      version,
+      license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
+      description:
+        'Invoices between organisations, end-to-end encrypted. Money is decimal text, times are RFC 3339 in UTC, ids are UUIDv7. Every POST takes an Idempotency-Key. Errors are RFC 9457 problems.',
     },
     paths,
-    components: { schemas: components.schemas(), securitySchemes: { token: { type: 'http', scheme: 'bearer', description: 'A token of this fleet, with scopes' } } },
+    components: {
+      schemas: components.schemas(),
+      securitySchemes: { token: { type: 'http', scheme: 'bearer', description: 'A token of this fleet, with scopes' } },
+    },
   }
 }
 
@@ -34,7 +52,13 @@ class Components {
   readonly #schemas: Record<string, Json> = {}
 
   use(schema: z.ZodType, io: 'input' | 'output' = 'output'): Json {
-    const { $defs, $schema: _dialect, ...json } = z.toJSONSchema(schema, { io, target: 'draft-2020-12', unrepresentable: 'any', reused: 'inline' }) as Json & { $defs?: Record<string, Json> }
+    const {
+      $defs,
+      $schema: _dialect,
+      ...json
+    } = z.toJSONSchema(schema, { io, target: 'draft-2020-12', unrepresentable: 'any', reused: 'inline' }) as Json & {
+      $defs?: Record<string, Json>
+    }
     for (const [id, definition] of Object.entries($defs ?? {})) this.#schemas[id] ??= relink(definition) as Json
     const id = schema.meta()?.id
     if (typeof id === 'string') {
@@ -55,7 +79,10 @@ function relink(value: unknown): unknown {
   return Object.fromEntries(
     Object.entries(value)
       .filter(([name]) => name !== 'id' || typeof (value as Json).id !== 'string')
-      .map(([name, inner]) => [name, name === '$ref' && typeof inner === 'string' ? inner.replace('#/$defs/', '#/components/schemas/') : relink(inner)]),
+      .map(([name, inner]) => [
+        name,
+        name === '$ref' && typeof inner === 'string' ? inner.replace('#/$defs/', '#/components/schemas/') : relink(inner),
+      ]),
   )
 }
 
@@ -63,7 +90,8 @@ function operation(spec: RouteSpec, components: Components): Json {
   const problems = spec.scope === null ? [...(spec.problems ?? [])] : [400, 401, 403, 429, 503, ...(spec.problems ?? [])]
   const parameters = [...fields(spec.params, 'path', components), ...fields(spec.query, 'query', components)]
   if (spec.path.endsWith('/*')) parameters.push({ name: 'path', in: 'path', required: true, schema: { type: 'string' } })
-  if (spec.method === 'POST') parameters.push({ name: 'Idempotency-Key', in: 'header', required: false, schema: { type: 'string', minLength: 1, maxLength: 128 } })
+  if (spec.method === 'POST')
+    parameters.push({ name: 'Idempotency-Key', in: 'header', required: false, schema: { type: 'string', minLength: 1, maxLength: 128 } })
   return {
     operationId: operationId(spec),
     summary: spec.summary,
@@ -79,19 +107,31 @@ function operation(spec: RouteSpec, components: Components): Json {
 }
 
 function operationId(spec: RouteSpec): string {
-  const words = spec.path.replace(/^\/v1/, '').split('/').filter(Boolean).map((part) => (part === '*' ? 'path' : part.replace(/^:/, 'by-').replace('.', '-')))
+  const words = spec.path
+    .replace(/^\/v1/, '')
+    .split('/')
+    .filter(Boolean)
+    .map((part) => (part === '*' ? 'path' : part.replace(/^:/, 'by-').replace('.', '-')))
   return [spec.method.toLowerCase(), ...words].join('-').replaceAll(/-([a-zA-Z])/g, (_, letter: string) => letter.toUpperCase())
 }
 
 function fields(schema: z.ZodType | undefined, where: 'path' | 'query', components: Components): Json[] {
   if (schema === undefined) return []
   const { properties, required } = components.use(schema, 'input') as { properties?: Record<string, Json>; required?: string[] }
-  return Object.entries(properties ?? {}).map(([name, inner]) => ({ name, in: where, required: where === 'path' || (required ?? []).includes(name), schema: inner }))
+  return Object.entries(properties ?? {}).map(([name, inner]) => ({
+    name,
+    in: where,
+    required: where === 'path' || (required ?? []).includes(name),
+    schema: inner,
+  }))
 }
 
 function requestBody(spec: RouteSpec, components: Components): Json {
   const schema = components.use(spec.body!, 'input')
-  const others = (spec.accepts ?? []).map((type) => [type, type.endsWith('+json') ? { schema } : { schema: { type: 'string', description: 'UBL 2.1 Invoice or CreditNote' } }])
+  const others = (spec.accepts ?? []).map((type) => [
+    type,
+    type.endsWith('+json') ? { schema } : { schema: { type: 'string', description: 'UBL 2.1 Invoice or CreditNote' } },
+  ])
   return { required: spec.bodyOptional !== true, content: { 'application/json': { schema }, ...Object.fromEntries(others) } }
 }
 
@@ -103,5 +143,8 @@ function success(spec: RouteSpec, components: Components): Json {
 }
 
 function problem(status: number): Json {
-  return { description: GENERAL_PROBLEMS[status] ?? SPECIAL_PROBLEMS[status] ?? 'Refused', content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } } }
+  return {
+    description: GENERAL_PROBLEMS[status] ?? SPECIAL_PROBLEMS[status] ?? 'Refused',
+    content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } },
+  }
 }

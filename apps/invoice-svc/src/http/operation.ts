@@ -39,24 +39,29 @@ export class KeyedOperation implements Operation {
     this.finished = true
   }
 
-  /** The answer of a request that stored nothing itself. An effect that comes late is not an error here: it has none. */
+  /** The answer of a request that stored nothing itself. If another has taken its place, that one's answer stays. */
   async finishText(status: number, text: string): Promise<void> {
     if (this.finished) return
-    await this.#store(this.db, status, text)
+    await this.#write(this.db, status, text)
     this.finished = true
   }
 
   /** A retry may run at once. */
   async release(): Promise<void> {
     if (this.finished) return
-    await this.db.$executeRaw`DELETE FROM idempotency WHERE client = ${this.client} AND key = ${this.key} AND token = ${this.token}::uuid AND status IS NULL`
+    await this.db
+      .$executeRaw`DELETE FROM idempotency WHERE client = ${this.client} AND key = ${this.key} AND token = ${this.token}::uuid AND status IS NULL`
   }
 
   async #store(tx: Pick<Tx, '$executeRaw'>, status: number, text: string): Promise<void> {
-    const stored = await tx.$executeRaw`
+    if ((await this.#write(tx, status, text)) === 1) return
+    throw new EdgeRefusal('IdempotencyKeyInUse', 'This request took too long and another one with the same Idempotency-Key has taken its place.')
+  }
+
+  async #write(tx: Pick<Tx, '$executeRaw'>, status: number, text: string): Promise<number> {
+    return await tx.$executeRaw`
       UPDATE idempotency SET status = ${status}, answer = ${text}
       WHERE client = ${this.client} AND key = ${this.key} AND token = ${this.token}::uuid AND status IS NULL AND lease_until > ${new Date(this.clock.now())}`
-    if (stored !== 1) throw new EdgeRefusal('IdempotencyKeyInUse', 'This request took too long and another one with the same Idempotency-Key has taken its place.')
   }
 }
 
@@ -89,11 +94,13 @@ export async function claimOperation(
   if (claimed === 1) return { run: new KeyedOperation(db, clock, client, key, token) }
   const row = await db.idempotency.findUnique({ where: { client_key: { client, key } } })
   // Released between the two statements: the client may simply try again.
-  if (row === null) throw new EdgeRefusal('IdempotencyKeyInUse', 'The request with this Idempotency-Key has just ended without an effect; try again.')
+  if (row === null)
+    throw new EdgeRefusal('IdempotencyKeyInUse', 'The request with this Idempotency-Key has just ended without an effect; try again.')
   if (row.operation !== request.operation || !hash.equals(row.bodyHash)) {
     throw new EdgeRefusal('IdempotencyKeyReused', 'This Idempotency-Key was used for a request with another path or body.')
   }
-  if (row.status === null || row.answer === null) throw new EdgeRefusal('IdempotencyKeyInUse', 'The request with this Idempotency-Key is still running; try again in a moment.')
+  if (row.status === null || row.answer === null)
+    throw new EdgeRefusal('IdempotencyKeyInUse', 'The request with this Idempotency-Key is still running; try again in a moment.')
   return { replay: { status: row.status, text: row.answer } }
 }
 

@@ -14,7 +14,12 @@ export function pageOf<T extends z.ZodType>(item: T) {
 }
 
 /** @param rows one more than asked for, if there are more */
-export function toPage<Row, View>(rows: readonly Row[], limit: number, view: (row: Row) => View, cursor: (row: Row) => string): { items: View[]; next: string | null } {
+export function toPage<Row, View>(
+  rows: readonly Row[],
+  limit: number,
+  view: (row: Row) => View,
+  cursor: (row: Row) => string,
+): { items: View[]; next: string | null } {
   const page = rows.slice(0, limit)
   const last = page.at(-1)
   return { items: page.map(view), next: rows.length > limit && last !== undefined ? cursor(last) : null }

@@ -23,7 +23,14 @@ export const problemSchema = z
 export type Problem = z.output<typeof problemSchema>
 
 /** Codes of the API alone: they never cross the bus. */
-type EdgeCode = 'Unauthenticated' | 'Forbidden' | 'NotAcceptable' | 'UnsupportedMediaType' | 'MethodNotAllowed' | 'IdempotencyKeyReused' | 'IdempotencyKeyInUse'
+type EdgeCode =
+  | 'Unauthenticated'
+  | 'Forbidden'
+  | 'NotAcceptable'
+  | 'UnsupportedMediaType'
+  | 'MethodNotAllowed'
+  | 'IdempotencyKeyReused'
+  | 'IdempotencyKeyInUse'
 
 /** A refusal by the HTTP edge itself. */
 export class EdgeRefusal extends Error {
@@ -37,22 +44,57 @@ export class EdgeRefusal extends Error {
 }
 
 const EDGE_STATUS: Record<EdgeCode, number> = {
-  Unauthenticated: 401, Forbidden: 403, NotAcceptable: 406, UnsupportedMediaType: 415, MethodNotAllowed: 405, IdempotencyKeyReused: 422, IdempotencyKeyInUse: 409,
+  Unauthenticated: 401,
+  Forbidden: 403,
+  NotAcceptable: 406,
+  UnsupportedMediaType: 415,
+  MethodNotAllowed: 405,
+  IdempotencyKeyReused: 422,
+  IdempotencyKeyInUse: 409,
 }
 
 const STATUS: Partial<Record<ErrorCode, number>> = {
-  InvalidRequest: 400, NotFound: 404, Conflict: 409, ConsentRequired: 409, PeerBlocked: 409, IdentityChanged: 409, DuplicateMessage: 409,
-  RateLimited: 429, QuotaExceeded: 429, EndpointTooLarge: 413, UnauthorizedPeer: 403,
-  NotReady: 503, Network: 503, CircuitBreakerOpen: 503, KeyStorage: 503, HandshakeTimeout: 503, ReadTimeout: 503, IdleTimeout: 503,
-  Internal: 500, Encryption: 500,
+  InvalidRequest: 400,
+  NotFound: 404,
+  Conflict: 409,
+  ConsentRequired: 409,
+  PeerBlocked: 409,
+  IdentityChanged: 409,
+  DuplicateMessage: 409,
+  RateLimited: 429,
+  QuotaExceeded: 429,
+  EndpointTooLarge: 413,
+  UnauthorizedPeer: 403,
+  NotReady: 503,
+  Network: 503,
+  CircuitBreakerOpen: 503,
+  KeyStorage: 503,
+  HandshakeTimeout: 503,
+  ReadTimeout: 503,
+  IdleTimeout: 503,
+  Internal: 500,
+  Encryption: 500,
 }
 
 const TITLES: Record<string, string> = {
-  InvalidRequest: 'The request is not valid', NotFound: 'Not found', Conflict: 'The request does not fit the present state', ConsentRequired: 'No consent covers this',
-  RateLimited: 'Too many requests', QuotaExceeded: 'Quota exceeded', EndpointTooLarge: 'Too large', NotReady: 'Not ready yet', Network: 'A service is not reachable',
-  CircuitBreakerOpen: 'A service is not reachable', Internal: 'Internal error', Unauthenticated: 'A valid bearer token is needed', Forbidden: 'The token lacks the scope',
-  NotAcceptable: 'No such representation', UnsupportedMediaType: 'Unsupported media type', MethodNotAllowed: 'Method not allowed',
-  IdempotencyKeyReused: 'The Idempotency-Key was used for another request', IdempotencyKeyInUse: 'The request with this Idempotency-Key is still running',
+  InvalidRequest: 'The request is not valid',
+  NotFound: 'Not found',
+  Conflict: 'The request does not fit the present state',
+  ConsentRequired: 'No consent covers this',
+  RateLimited: 'Too many requests',
+  QuotaExceeded: 'Quota exceeded',
+  EndpointTooLarge: 'Too large',
+  NotReady: 'Not ready yet',
+  Network: 'A service is not reachable',
+  CircuitBreakerOpen: 'A service is not reachable',
+  Internal: 'Internal error',
+  Unauthenticated: 'A valid bearer token is needed',
+  Forbidden: 'The token lacks the scope',
+  NotAcceptable: 'No such representation',
+  UnsupportedMediaType: 'Unsupported media type',
+  MethodNotAllowed: 'Method not allowed',
+  IdempotencyKeyReused: 'The Idempotency-Key was used for another request',
+  IdempotencyKeyInUse: 'The request with this Idempotency-Key is still running',
 }
 
 /** What an unexpected error must be logged as, beside the bare problem that the client gets. */
@@ -67,7 +109,13 @@ export function problemOf(error: unknown, traceId: string): MappedError {
   if (error instanceof DomainError) return ofDomain(error, traceId)
   if (error instanceof z.ZodError) {
     const errors = faultsOf(error)
-    return known('InvalidRequest', 400, errors[0] ? `${errors[0].pointer || 'The request'}: ${errors[0].message}` : 'The request is not valid.', traceId, { errors })
+    return known(
+      'InvalidRequest',
+      400,
+      errors[0] ? `${errors[0].pointer || 'The request'}: ${errors[0].message}` : 'The request is not valid.',
+      traceId,
+      { errors },
+    )
   }
   if (error instanceof RpcFault) return ofFault(error, traceId)
   if (error instanceof ProtocolError && (ERROR_CODES as readonly string[]).includes(error.code)) {
@@ -76,10 +124,22 @@ export function problemOf(error: unknown, traceId: string): MappedError {
   return ofFramework(error, traceId)
 }
 
-function known(code: string, status: number, detail: string, traceId: string, more: { errors?: readonly Fault[]; retryAfterMs?: number } = {}): MappedError {
+function known(
+  code: string,
+  status: number,
+  detail: string,
+  traceId: string,
+  more: { errors?: readonly Fault[]; retryAfterMs?: number } = {},
+): MappedError {
   const problem: Problem = {
-    type: `urn:tallystick:problem:${code}`, title: TITLES[code] ?? 'The request was refused', status, code, detail,
-    ...(more.errors === undefined ? {} : { errors: more.errors.slice(0, 100).map(({ pointer, rule, message }) => ({ pointer, rule, message })) }),
+    type: `urn:tallystick:problem:${code}`,
+    title: TITLES[code] ?? 'The request was refused',
+    status,
+    code,
+    detail,
+    ...(more.errors === undefined
+      ? {}
+      : { errors: more.errors.slice(0, 100).map(({ pointer, rule, message }) => ({ pointer, rule, message })) }),
     traceId,
     ...(more.retryAfterMs === undefined ? {} : { retryAfterMs: more.retryAfterMs }),
   }
@@ -113,9 +173,15 @@ function ofFramework(error: unknown, traceId: string): MappedError {
     case 431:
       return known('InvalidRequest', status, 'The request line or its headers are too long.', traceId)
     case 415:
-      return known('UnsupportedMediaType', 415, 'This endpoint takes application/json, and application/xml where documents are imported.', traceId)
+      return known(
+        'UnsupportedMediaType',
+        415,
+        'This endpoint takes application/json, and application/xml where documents are imported.',
+        traceId,
+      )
     default:
-      if (status !== undefined && status >= 400 && status < 500) return known('InvalidRequest', status, 'The request is malformed.', traceId)
+      if (status !== undefined && status >= 400 && status < 500)
+        return known('InvalidRequest', status, 'The request is malformed.', traceId)
       return { ...known('Internal', 500, 'Something failed here; the log has it under this trace id.', traceId), unexpected: true }
   }
 }
@@ -129,7 +195,8 @@ function statusIn(error: unknown): number | undefined {
 export function faultsOf(error: z.ZodError): Fault[] {
   return error.issues.flatMap((issue): Fault[] => {
     const path = issue.path.map((token) => (typeof token === 'symbol' ? String(token) : token))
-    if (issue.code === 'unrecognized_keys') return issue.keys.map((key) => ({ pointer: pointerOf([...path, key.slice(0, 80)]), rule: 'UnknownField', message: 'unknown field' }))
+    if (issue.code === 'unrecognized_keys')
+      return issue.keys.map((key) => ({ pointer: pointerOf([...path, key.slice(0, 80)]), rule: 'UnknownField', message: 'unknown field' }))
     return [{ pointer: pointerOf(path), rule: 'InvalidRequest', message: issue.message }]
   })
 }

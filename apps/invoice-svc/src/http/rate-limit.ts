@@ -38,6 +38,7 @@ export class RateLimiter {
     const row = rows[0]
     if (row === undefined || row.granted) return { allowed: true }
     const retryAfterMs = Math.max(1, Number(row.oldest ?? BigInt(now)) + API_RATE_WINDOW_MS - now)
+    if (this.#refusedUntil.size >= REMEMBERED) this.sweep()
     if (this.#refusedUntil.size < REMEMBERED) this.#refusedUntil.set(`${client}\n${endpoint}`, now + retryAfterMs)
     return { allowed: false, retryAfterMs, first: true }
   }

@@ -2,7 +2,16 @@
  * One description per HTTP endpoint: method, path, scope, schemas. The router, the checks before the body is read,
  * the validation and the OpenAPI document all come from it, so that they cannot disagree.
  */
-import { applyDecorators, createParamDecorator, HttpCode, RequestMapping, RequestMethod, SetMetadata, type ExecutionContext, type Type } from '@nestjs/common'
+import {
+  applyDecorators,
+  createParamDecorator,
+  HttpCode,
+  RequestMapping,
+  RequestMethod,
+  SetMetadata,
+  type ExecutionContext,
+  type Type,
+} from '@nestjs/common'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import type { Operation } from './operation.js'
@@ -34,9 +43,11 @@ export interface RouteSpec<Params extends z.ZodType = z.ZodType, Query extends z
 
 export const ROUTE = 'tallystick:route'
 
-export function route<Params extends z.ZodType = z.ZodUnknown, Query extends z.ZodType = z.ZodUnknown, Body extends z.ZodType = z.ZodUnknown>(
-  spec: RouteSpec<Params, Query, Body>,
-): RouteSpec<Params, Query, Body> {
+export function route<
+  Params extends z.ZodType = z.ZodUnknown,
+  Query extends z.ZodType = z.ZodUnknown,
+  Body extends z.ZodType = z.ZodUnknown,
+>(spec: RouteSpec<Params, Query, Body>): RouteSpec<Params, Query, Body> {
   return Object.freeze(spec)
 }
 
@@ -64,7 +75,9 @@ export interface Call<R extends RouteSpec = RouteSpec> {
 }
 
 /** Binds a controller method to its route; the method takes one `@Called()` argument. */
-export function Serves<R extends RouteSpec>(spec: R): <M extends (call: Call<R>) => unknown>(target: object, key: string, descriptor: TypedPropertyDescriptor<M>) => void {
+export function Serves<R extends RouteSpec>(
+  spec: R,
+): <M extends (call: Call<R>) => unknown>(target: object, key: string, descriptor: TypedPropertyDescriptor<M>) => void {
   const method = RequestMethod[spec.method]
   return applyDecorators(RequestMapping({ path: spec.path, method }), HttpCode(spec.status), SetMetadata(ROUTE, spec))
 }
@@ -80,7 +93,12 @@ export const Called = createParamDecorator((_: unknown, context: ExecutionContex
     client: request.tallystick.client?.name ?? 'public',
     params: spec.params === undefined ? undefined : spec.params.parse(request.params),
     query: spec.query === undefined ? noQuery.parse(request.query) : spec.query.parse(request.query),
-    body: spec.body === undefined || xml !== undefined ? undefined : (spec.bodyOptional === true && (json === undefined || json === null) ? spec.body.optional().parse(undefined) : spec.body.parse(json ?? undefined)),
+    body:
+      spec.body === undefined || xml !== undefined
+        ? undefined
+        : spec.bodyOptional === true && (json === undefined || json === null)
+          ? spec.body.optional().parse(undefined)
+          : spec.body.parse(json ?? undefined),
     xml,
     operation: request.tallystick.operation!,
     request,
@@ -98,7 +116,8 @@ export function routesOf(controllers: ReadonlyArray<Type<unknown>>): RouteSpec[]
       const handler = Object.getOwnPropertyDescriptor(prototype, name)?.value as unknown
       if (name === 'constructor' || typeof handler !== 'function') return []
       const spec = Reflect.getMetadata(ROUTE, handler) as RouteSpec | undefined
-      if (spec === undefined && Reflect.hasMetadata('path', handler)) throw new Error(`${controller.name}.${name} serves HTTP without a route description`)
+      if (spec === undefined && Reflect.hasMetadata('path', handler))
+        throw new Error(`${controller.name}.${name} serves HTTP without a route description`)
       return spec === undefined ? [] : [spec]
     })
   })

@@ -26,7 +26,9 @@ export function parseStrictJson(bytes: Uint8Array, limits = { depth: JSON_DEPTH,
 }
 
 function broken(pointer: string, message: string, cause?: unknown): Refused {
-  const refused = new Refused('InvalidRequest', 'The body is not JSON that this API takes.', { errors: [{ pointer, rule: 'Json', message }] })
+  const refused = new Refused('InvalidRequest', 'The body is not JSON that this API takes.', {
+    errors: [{ pointer, rule: 'Json', message }],
+  })
   if (cause !== undefined) refused.cause = cause
   return refused
 }

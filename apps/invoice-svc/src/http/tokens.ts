@@ -3,8 +3,17 @@ import { createHash, timingSafeEqual } from 'node:crypto'
 import { z } from 'zod'
 
 export const SCOPES = [
-  'fleet:read', 'peers:read', 'peers:write', 'consents:write', 'documents:read', 'documents:write', 'shares:write', 'inbox:read',
-  'verdicts:write', 'audit:read', 'ops:read',
+  'fleet:read',
+  'peers:read',
+  'peers:write',
+  'consents:write',
+  'documents:read',
+  'documents:write',
+  'shares:write',
+  'inbox:read',
+  'verdicts:write',
+  'audit:read',
+  'ops:read',
 ] as const
 export type Scope = (typeof SCOPES)[number]
 
@@ -30,7 +39,10 @@ export class TokenBook {
   constructor(entries: z.output<typeof tokenFile>) {
     const names = new Set(entries.map((entry) => entry.name))
     if (names.size !== entries.length) throw new Error('api-tokens.json: two tokens have one name')
-    this.#entries = entries.map((entry) => ({ client: { name: entry.name, scopes: new Set(entry.scopes) }, digest: Buffer.from(entry.sha256, 'hex') }))
+    this.#entries = entries.map((entry) => ({
+      client: { name: entry.name, scopes: new Set(entry.scopes) },
+      digest: Buffer.from(entry.sha256, 'hex'),
+    }))
   }
 
   /** @throws Error that names the entry and never repeats what it holds */

@@ -42,7 +42,10 @@ const MAX_PEER_PROOFS = 64
 export async function applyMessage(app: App, tx: Tx, arrival: Arrival, message: ReceivedMessage): Promise<Effect> {
   const { payload } = message
   if ('statement' in message) {
-    const known = await tx.inbound.findFirst({ where: { peer: arrival.peer, messageId: payload.id, outcome: 'taken' }, select: { messageId: true } })
+    const known = await tx.inbound.findFirst({
+      where: { peer: arrival.peer, messageId: payload.id, outcome: 'taken' },
+      select: { messageId: true },
+    })
     if (known !== null) return { outcome: 'repeated' }
     const fresh = await useNonce(tx, arrival.peer, message.statement.nonce, new Date(message.statement.expiresAt + CLOCK_SKEW_MS))
     if (!fresh) return { outcome: 'refused', code: 'ReplayDetected', reason: 'its statement was used before', replay: true }
@@ -50,8 +53,16 @@ export async function applyMessage(app: App, tx: Tx, arrival: Arrival, message: 
   const effect = await applyKind(app, tx, arrival, message)
   if (effect.outcome !== 'taken') return effect
   const inserted = await insertTaken(tx, {
-    peer: arrival.peer, envelopeDigest: arrival.envelopeDigest, messageId: payload.id, kind: payload.kind, contentDigest: payload.contentDigest, seq: payload.seq, prevHash: payload.prevHash,
-    payloadHash: message.hash, receiptMessageId: effect.receipt === undefined ? null : arrival.receiptMessageId, at: arrival.at,
+    peer: arrival.peer,
+    envelopeDigest: arrival.envelopeDigest,
+    messageId: payload.id,
+    kind: payload.kind,
+    contentDigest: payload.contentDigest,
+    seq: payload.seq,
+    prevHash: payload.prevHash,
+    payloadHash: message.hash,
+    receiptMessageId: effect.receipt === undefined ? null : arrival.receiptMessageId,
+    at: arrival.at,
   })
   return inserted ? effect : { outcome: 'repeated' }
 }
@@ -69,30 +80,67 @@ async function applyKind(app: App, tx: Tx, arrival: Arrival, message: ReceivedMe
   }
 }
 
-async function applyDocument(tx: Tx, arrival: Arrival, { payload, document, documentId, statement, statementBytes }: Of<'document'>): Promise<Effect> {
+async function applyDocument(
+  tx: Tx,
+  arrival: Arrival,
+  { payload, document, documentId, statement, statementBytes }: Of<'document'>,
+): Promise<Effect> {
   const { peer, at } = arrival
   const known = await tx.inbox.findUnique({ where: { peer_documentId: { peer, documentId } }, select: { contentDigest: true } })
   const item = { messageId: payload.id, contentDigest: payload.contentDigest, at: at.getTime() }
   if (known !== null) {
-    if (!Buffer.from(known.contentDigest).equals(payload.contentDigest)) return { outcome: 'refused', code: 'Conflict', reason: 'this document id came before with another content' }
+    if (!Buffer.from(known.contentDigest).equals(payload.contentDigest))
+      return { outcome: 'refused', code: 'Conflict', reason: 'this document id came before with another content' }
     return { outcome: 'taken', receipt: { ...item, status: 'duplicate' }, events: [] }
   }
   const id = newId()
   await tx.inbox.create({
     data: {
-      id, peer, documentId, kind: document.kind, messageId: payload.id, number: document.number ?? '', terms: asJson(toJson(document)), summary: asJson(summarise(document)), body: owned(payload.body),
-      contentDigest: owned(payload.contentDigest), statement: owned(statementBytes), certificate: owned(arrival.certificate), state: 'received', receivedAt: at,
+      id,
+      peer,
+      documentId,
+      kind: document.kind,
+      messageId: payload.id,
+      number: document.number ?? '',
+      terms: asJson(toJson(document)),
+      summary: asJson(summarise(document)),
+      body: owned(payload.body),
+      contentDigest: owned(payload.contentDigest),
+      statement: owned(statementBytes),
+      certificate: owned(arrival.certificate),
+      state: 'received',
+      receivedAt: at,
       verification: asJson([
-        { check: 'envelope', ok: true, how: 'decrypted and authenticated by the session with this peer (PQXDH, Double Ratchet, keyed commitment)' },
+        {
+          check: 'envelope',
+          ok: true,
+          how: 'decrypted and authenticated by the session with this peer (PQXDH, Double Ratchet, keyed commitment)',
+        },
         { check: 'content-digest', ok: true, how: 'BLAKE3-256 of the bytes received equals the digest inside the ciphertext' },
-        { check: 'certificate', ok: true, how: `the pinned certificate of ${peer} (SHA-256 ${arrival.certificateDigest}) verifies and is in its term` },
-        { check: 'document-signature', ok: true, how: `Ed25519 statement of ${statement.signer} over this digest, for this fleet, issued ${new Date(statement.issuedAt).toISOString()}, nonce used for the first time` },
+        {
+          check: 'certificate',
+          ok: true,
+          how: `the pinned certificate of ${peer} (SHA-256 ${arrival.certificateDigest}) verifies and is in its term`,
+        },
+        {
+          check: 'document-signature',
+          ok: true,
+          how: `Ed25519 statement of ${statement.signer} over this digest, for this fleet, issued ${new Date(statement.issuedAt).toISOString()}, nonce used for the first time`,
+        },
         { check: 'domain-rules', ok: true, how: 'the bytes are the canonical form of a document that breaks no rule of EN 16931' },
       ]),
     },
   })
   await recordChange(tx, at, { topic: 'inbox', subject: id, data: { id, documentId, peerId: peer, state: 'received' } })
-  const events = await recordSharing(tx, { type: 'MessageReceived', peer, messageId: payload.id, documentId, kind: document.kind, contentDigest: payload.contentDigest, at })
+  const events = await recordSharing(tx, {
+    type: 'MessageReceived',
+    peer,
+    messageId: payload.id,
+    documentId,
+    kind: document.kind,
+    contentDigest: payload.contentDigest,
+    at,
+  })
   return { outcome: 'taken', receipt: { ...item, status: 'stored' }, events }
 }
 
@@ -106,9 +154,21 @@ async function applyReceipt(app: App, tx: Tx, { peer, at }: Arrival, { body, pay
     const message = sent.find((row) => row.id === item.messageId)
     if (message === undefined) continue
     if (Buffer.from(message.contentDigest).equals(item.contentDigest)) confirmed.push(message.id)
-    else events.push(newAuditEvent({ type: 'VerificationFailed', actor: SERVICE_ACTOR, at: at.getTime(), id: newId(), body: { peer, messageId: message.id, what: 'content-digest', code: 'VerificationFailed' } }))
+    else
+      events.push(
+        newAuditEvent({
+          type: 'VerificationFailed',
+          actor: SERVICE_ACTOR,
+          at: at.getTime(),
+          id: newId(),
+          body: { peer, messageId: message.id, what: 'content-digest', code: 'VerificationFailed' },
+        }),
+      )
   }
-  await tx.share.updateMany({ where: { messageId: { in: confirmed }, receipt: null }, data: { receipt: owned(payload.body), receiptAt: at } })
+  await tx.share.updateMany({
+    where: { messageId: { in: confirmed }, receipt: null },
+    data: { receipt: owned(payload.body), receiptAt: at },
+  })
   await advanceShares(app, tx, confirmed, 'delivered', at)
   return { outcome: 'taken', events }
 }
@@ -117,11 +177,21 @@ async function applyVerdict(app: App, tx: Tx, { peer, at }: Arrival, { body, pay
   const [share] = await tx.$queryRaw<Array<{ id: string; state: ShareState; queued_at: Date; verdict_seq: bigint | null }>>`
     SELECT id, state, queued_at, verdict_seq FROM share
     WHERE document_id = ${body.documentId}::uuid AND peer = ${peer} AND content_digest = ${owned(body.contentDigest)} AND state NOT IN ('refused', 'cancelled') FOR UPDATE`
-  if (share === undefined) return { outcome: 'refused', code: 'NotFound', reason: 'a verdict on a document that was not shared with this peer' }
+  if (share === undefined)
+    return { outcome: 'refused', code: 'NotFound', reason: 'a verdict on a document that was not shared with this peer' }
   await tx.verdict.create({
     data: {
-      id: payload.id, direction: 'received', peer, documentId: body.documentId, verdict: body.verdict, code: body.code ?? null, note: body.note ?? null, seq: BigInt(payload.seq), body: owned(payload.body),
-      statement: owned(statementBytes), at: new Date(body.at),
+      id: payload.id,
+      direction: 'received',
+      peer,
+      documentId: body.documentId,
+      verdict: body.verdict,
+      code: body.code ?? null,
+      note: body.note ?? null,
+      seq: BigInt(payload.seq),
+      body: owned(payload.body),
+      statement: owned(statementBytes),
+      at: new Date(body.at),
     },
   })
   // Verdicts may overtake each other on the way; the one said later holds.
@@ -130,12 +200,27 @@ async function applyVerdict(app: App, tx: Tx, { peer, at }: Arrival, { body, pay
   if (state !== share.state) {
     await tx.share.update({
       where: { id: share.id },
-      data: { state, verdictSeq: BigInt(payload.seq), cause: null, lastCode: null, nextAttemptAt: null, ...(state === 'paid' ? { paidAt: at } : { decidedAt: at }) },
+      data: {
+        state,
+        verdictSeq: BigInt(payload.seq),
+        cause: null,
+        lastCode: null,
+        nextAttemptAt: null,
+        ...(state === 'paid' ? { paidAt: at } : { decidedAt: at }),
+      },
     })
     app.metrics.shareDuration.observe({ stage: state }, Math.max(0, at.getTime() - share.queued_at.getTime()) / 1000)
     await noteShare(tx, { id: share.id, document_id: body.documentId, peer, state }, at)
   }
-  const events = await recordSharing(tx, { type: 'MessageReceived', peer, messageId: payload.id, documentId: body.documentId, kind: 'verdict', contentDigest: payload.contentDigest, at })
+  const events = await recordSharing(tx, {
+    type: 'MessageReceived',
+    peer,
+    messageId: payload.id,
+    documentId: body.documentId,
+    kind: 'verdict',
+    contentDigest: payload.contentDigest,
+    at,
+  })
   return { outcome: 'taken', events }
 }
 
@@ -143,15 +228,25 @@ async function applyLogProof(tx: Tx, { peer, at }: Arrival, { body }: Of<'log-pr
   const { documentId } = body
   const shared = await tx.share.count({ where: { documentId, peer } })
   const received = shared > 0 ? 1 : await tx.inbox.count({ where: { documentId, peer } })
-  if (received === 0) return { outcome: 'refused', code: 'NotFound', reason: 'a log proof about a document that was not exchanged with this peer' }
-  if ((await tx.peerProof.count({ where: { documentId, peer } })) + body.entries.length > MAX_PEER_PROOFS) return { outcome: 'refused', code: 'QuotaExceeded', reason: 'more log proofs than one document can have' }
+  if (received === 0)
+    return { outcome: 'refused', code: 'NotFound', reason: 'a log proof about a document that was not exchanged with this peer' }
+  if ((await tx.peerProof.count({ where: { documentId, peer } })) + body.entries.length > MAX_PEER_PROOFS)
+    return { outcome: 'refused', code: 'QuotaExceeded', reason: 'more log proofs than one document can have' }
   for (const entry of body.entries) {
     const key = { peer, documentId, leafHash: owned(leafHash(entry.leaf)) }
     // The first proof of a leaf is as good as any later one.
     if ((await tx.peerProof.findUnique({ where: { peer_documentId_leafHash: key }, select: { peer: true } })) !== null) continue
     await tx.peerProof.create({
       data: {
-        ...key, leaf: owned(entry.leaf), leafIndex: BigInt(entry.index), treeSize: BigInt(entry.size), proof: entry.proof.map(owned), note: entry.note, vkey: body.vkey, salt: owned(entry.salt), receivedAt: at,
+        ...key,
+        leaf: owned(entry.leaf),
+        leafIndex: BigInt(entry.index),
+        treeSize: BigInt(entry.size),
+        proof: entry.proof.map(owned),
+        note: entry.note,
+        vkey: body.vkey,
+        salt: owned(entry.salt),
+        receivedAt: at,
       },
     })
   }

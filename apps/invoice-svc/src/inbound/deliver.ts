@@ -17,6 +17,7 @@ import { newId } from '../ids.js'
 import { RECEIPT_AGAIN_MS } from '../limits.js'
 import { batchesOf } from '../messages/batches.js'
 import { enqueueMessage, sendAgain } from '../messages/message.store.js'
+import { isAway } from '../messages/outcome.js'
 import { peerById, type PeerRow } from '../peers/peer.store.js'
 import { Refused } from '../refused.js'
 import { applyMessage, type Arrival } from './apply-message.js'
@@ -28,7 +29,15 @@ type Answer = ResponseOf<typeof invoiceDeliver>['items'][number]
 type Opened = ResponseOf<typeof sessionOpen>['items'][number]
 
 /** Refusals of session-svc that time may lift; every other one is about this envelope and final. */
-const MAY_PASS: readonly ErrorCode[] = ['NotReady', 'Network', 'CircuitBreakerOpen', 'KeyStorage', 'RateLimited', 'Internal', 'QuotaExceeded']
+const MAY_PASS: readonly ErrorCode[] = [
+  'NotReady',
+  'Network',
+  'CircuitBreakerOpen',
+  'KeyStorage',
+  'RateLimited',
+  'Internal',
+  'QuotaExceeded',
+]
 
 export async function deliver(app: App, items: readonly Item[]): Promise<Answer[]> {
   const answers = new Map<string, Answer>()
@@ -36,21 +45,29 @@ export async function deliver(app: App, items: readonly Item[]): Promise<Answer[
     const mine = items.filter((item) => item.fleetId === peer)
     for (const answer of await deliverFrom(app, peer, mine)) answers.set(hex(answer.envelopeDigest), answer)
   }
-  return items.map((item) => answers.get(hex(item.envelopeDigest)) ?? { outcome: 'retry', envelopeDigest: item.envelopeDigest, code: 'Internal' })
+  return items.map(
+    (item) => answers.get(hex(item.envelopeDigest)) ?? { outcome: 'retry', envelopeDigest: item.envelopeDigest, code: 'Internal' },
+  )
 }
 
 async function deliverFrom(app: App, fleetId: string, items: readonly Item[]): Promise<Answer[]> {
-  const all = (outcome: 'refused' | 'retry', code: ErrorCode): Answer[] => items.map(({ envelopeDigest }) => ({ outcome, envelopeDigest, code }))
+  const all = (outcome: 'refused' | 'retry', code: ErrorCode): Answer[] =>
+    items.map(({ envelopeDigest }) => ({ outcome, envelopeDigest, code }))
   try {
     const peer = await peerById(app.db, fleetId)
     if (peer === null || peer.state === 'blocked' || peer.state === 'removed') return all('refused', 'UnauthorizedPeer')
     const ownFleetId = await app.fleet.fleetId()
-    const decided = await decidedEnvelopes(app.db, fleetId, items.map((item) => item.envelopeDigest))
+    const decided = await decidedEnvelopes(
+      app.db,
+      fleetId,
+      items.map((item) => item.envelopeDigest),
+    )
     const known = items.filter((item) => decided.has(hex(item.envelopeDigest)))
     const fresh = items.filter((item) => !decided.has(hex(item.envelopeDigest)))
     const answers = known.map((item) => sameAnswer(decided.get(hex(item.envelopeDigest))!))
     await app.db.$transaction(async (tx) => await repeatReceipts(app, tx, [...decided.values()]))
-    for (const batch of batchesOf(fresh, (item) => item.envelope.length, app.limits)) answers.push(...(await openAndTake(app, peer, ownFleetId, batch)))
+    for (const batch of batchesOf(fresh, (item) => item.envelope.length, app.limits))
+      answers.push(...(await takeBatch(app, peer, ownFleetId, batch)))
     return await acknowledge(app, answers)
   } catch (error) {
     if (error instanceof RpcFault) return all('retry', error.code)
@@ -61,18 +78,45 @@ async function deliverFrom(app: App, fleetId: string, items: readonly Item[]): P
   }
 }
 
+/** One message that cannot be taken must not hold up the others of its batch. */
+async function takeBatch(app: App, peer: PeerRow, ownFleetId: string, batch: readonly Item[]): Promise<Answer[]> {
+  try {
+    return await openAndTake(app, peer, ownFleetId, batch)
+  } catch (error) {
+    if (isAway(error)) throw error
+    if (batch.length === 1) {
+      app.log.error(
+        { err: error, peer: peer.fleetId, envelopeDigest: hex(batch[0]!.envelopeDigest) },
+        'an incoming message could not be taken; it is tried again',
+      )
+      return [{ outcome: 'retry', envelopeDigest: batch[0]!.envelopeDigest, code: error instanceof RpcFault ? error.code : 'Internal' }]
+    }
+    const answers: Answer[] = []
+    for (const item of batch) answers.push(...(await takeBatch(app, peer, ownFleetId, [item])))
+    return answers
+  }
+}
+
 function sameAnswer(row: InboundRow): Answer {
-  return row.outcome === 'taken' ? { outcome: 'taken', envelopeDigest: row.envelopeDigest } : { outcome: 'refused', envelopeDigest: row.envelopeDigest, code: row.code as ErrorCode }
+  return row.outcome === 'taken'
+    ? { outcome: 'taken', envelopeDigest: row.envelopeDigest }
+    : { outcome: 'refused', envelopeDigest: row.envelopeDigest, code: row.code as ErrorCode }
 }
 
 async function openAndTake(app: App, peer: PeerRow, ownFleetId: string, items: readonly Item[]): Promise<Answer[]> {
-  const { items: opened } = await app.rpc.call(sessionOpen, { items: items.map(({ fleetId, envelopeDigest, envelope }) => ({ fleetId, envelopeDigest, envelope })) })
+  const { items: opened } = await app.rpc.call(sessionOpen, {
+    items: items.map(({ fleetId, envelopeDigest, envelope }) => ({ fleetId, envelopeDigest, envelope })),
+  })
   const answers: Answer[] = []
   const readable: Array<{ digest: Uint8Array<ArrayBuffer>; message: ReceivedMessage | Unacceptable }> = []
   for (const item of items) {
     const answer = opened.find((candidate) => Buffer.from(candidate.envelopeDigest).equals(item.envelopeDigest))
     if (answer === undefined) answers.push({ outcome: 'retry', envelopeDigest: item.envelopeDigest, code: 'Internal' })
-    else if (answer.ok) readable.push({ digest: item.envelopeDigest, message: tryToRead(answer.payload, { certificate: peer.certificate, ownFleetId, now: app.clock.now() }) })
+    else if (answer.ok)
+      readable.push({
+        digest: item.envelopeDigest,
+        message: tryToRead(answer.payload, { certificate: peer.certificate, ownFleetId, now: app.clock.now() }),
+      })
     else if (MAY_PASS.includes(answer.code)) answers.push({ outcome: 'retry', envelopeDigest: item.envelopeDigest, code: answer.code })
     else readable.push({ digest: item.envelopeDigest, message: refusedBySession(answer) })
   }
@@ -100,7 +144,11 @@ function seqOf(message: ReceivedMessage | Unacceptable): number {
   return message instanceof Unacceptable ? -1 : message.payload.seq
 }
 
-async function take(app: App, peer: PeerRow, messages: ReadonlyArray<{ digest: Uint8Array<ArrayBuffer>; message: ReceivedMessage | Unacceptable }>): Promise<Answer[]> {
+async function take(
+  app: App,
+  peer: PeerRow,
+  messages: ReadonlyArray<{ digest: Uint8Array<ArrayBuffer>; message: ReceivedMessage | Unacceptable }>,
+): Promise<Answer[]> {
   const at = now(app)
   const receiptMessageId = newId()
   const { answers, receipts, events } = await app.db.$transaction(
@@ -109,21 +157,39 @@ async function take(app: App, peer: PeerRow, messages: ReadonlyArray<{ digest: U
       const receipts: ReceiptBody['items'] = []
       const events: AuditEvent[] = []
       const refuse = async (digest: Uint8Array<ArrayBuffer>, refusal: Unacceptable, replay: boolean): Promise<Answer> => {
-        if (await insertRefused(tx, peer.fleetId, digest, refusal.code, at)) events.push(...auditOf(peer.fleetId, digest, refusal, replay, at))
+        if (await insertRefused(tx, peer.fleetId, digest, refusal.code, at))
+          events.push(...auditOf(peer.fleetId, digest, refusal, replay, at))
         return { outcome: 'refused', envelopeDigest: digest, code: refusal.code }
       }
       for (const { digest, message } of messages) {
         if (message instanceof Unacceptable) {
-          app.log.warn({ peer: peer.fleetId, envelopeDigest: hex(digest), code: message.code, reason: message.message }, 'a message was refused')
+          app.log.warn(
+            { peer: peer.fleetId, envelopeDigest: hex(digest), code: message.code, reason: message.message },
+            'a message was refused',
+          )
           if (message.what !== undefined) app.metrics.verificationFailures.inc({ what: message.what })
+          if (message.what === 'document-signature') app.metrics.signatureFailures.inc()
           answers.push(await refuse(digest, message, false))
           continue
         }
-        const arrival: Arrival = { peer: peer.fleetId, certificate: peer.certificate, certificateDigest: hex(peer.certificateDigest), envelopeDigest: digest, receiptMessageId, at }
+        const arrival: Arrival = {
+          peer: peer.fleetId,
+          certificate: peer.certificate,
+          certificateDigest: hex(peer.certificateDigest),
+          envelopeDigest: digest,
+          receiptMessageId,
+          at,
+        }
         const effect = await applyMessage(app, tx, arrival, message)
         if (effect.outcome === 'refused') {
-          app.log.warn({ peer: peer.fleetId, messageId: message.payload.id, code: effect.code, reason: effect.reason }, 'a message was refused')
-          answers.push(await refuse(digest, new Unacceptable(effect.code, undefined, effect.reason, message.payload.id), effect.replay === true))
+          if (effect.replay === true) app.metrics.replayRejected.inc()
+          app.log.warn(
+            { peer: peer.fleetId, messageId: message.payload.id, code: effect.code, reason: effect.reason },
+            'a message was refused',
+          )
+          answers.push(
+            await refuse(digest, new Unacceptable(effect.code, undefined, effect.reason, message.payload.id), effect.replay === true),
+          )
           continue
         }
         if (effect.outcome === 'repeated') {
@@ -137,7 +203,16 @@ async function take(app: App, peer: PeerRow, messages: ReadonlyArray<{ digest: U
       }
       if (receipts.length > 0) {
         const body = encodeReceipt({ items: receipts })
-        await enqueueMessage(tx, { id: receiptMessageId, peer: peer.fleetId, kind: 'receipt', body, contentDigest: contentDigest(body), signedKind: null, documentId: null, at })
+        await enqueueMessage(tx, {
+          id: receiptMessageId,
+          peer: peer.fleetId,
+          kind: 'receipt',
+          body,
+          contentDigest: contentDigest(body),
+          signedKind: null,
+          documentId: null,
+          at,
+        })
       }
       await recordAuditEvents(tx, events)
       return { answers, receipts, events }
@@ -158,8 +233,15 @@ function auditOf(peer: string, digest: Uint8Array, refusal: Unacceptable, replay
   const message = refusal.messageId === undefined ? {} : { messageId: refusal.messageId }
   if (replay) return [newAuditEvent({ type: 'ReplayRejected', ...common, body: { peer, envelopeDigest } })]
   if (refusal.what === undefined) return []
-  if (refusal.what === 'document-signature' && refusal.code !== 'VerificationFailed') return [newAuditEvent({ type: 'SignatureRejected', ...common, body: { peer, ...message, code: refusal.code } })]
-  return [newAuditEvent({ type: 'VerificationFailed', ...common, body: { peer, envelopeDigest, ...message, what: refusal.what, code: refusal.code } })]
+  if (refusal.what === 'document-signature' && refusal.code !== 'VerificationFailed')
+    return [newAuditEvent({ type: 'SignatureRejected', ...common, body: { peer, ...message, code: refusal.code } })]
+  return [
+    newAuditEvent({
+      type: 'VerificationFailed',
+      ...common,
+      body: { peer, envelopeDigest, ...message, what: refusal.what, code: refusal.code },
+    }),
+  ]
 }
 
 /** What was taken before is answered with its own receipt: the same message, hence the same stored envelope. */
@@ -182,6 +264,8 @@ async function acknowledge(app: App, answers: readonly Answer[]): Promise<Answer
     return [...answers]
   } catch (error) {
     if (!(error instanceof RpcFault)) throw error
-    return answers.map((answer) => (answer.outcome === 'retry' ? answer : { outcome: 'retry', envelopeDigest: answer.envelopeDigest, code: error.code }))
+    return answers.map((answer) =>
+      answer.outcome === 'retry' ? answer : { outcome: 'retry', envelopeDigest: answer.envelopeDigest, code: error.code },
+    )
   }
 }

@@ -48,7 +48,10 @@ export async function takenMessage(tx: Pick<Tx, 'inbound'>, peer: string, messag
 
 /** A nonce is good once. The row count is the verdict, so that two at a time cannot both win. */
 export async function useNonce(tx: Tx, peer: string, nonce: Uint8Array, keepUntil: Date): Promise<boolean> {
-  return (await tx.$executeRaw`INSERT INTO statement_nonce (peer, nonce, expires_at) VALUES (${peer}, ${owned(nonce)}, ${keepUntil}) ON CONFLICT DO NOTHING`) === 1
+  return (
+    (await tx.$executeRaw`INSERT INTO statement_nonce (peer, nonce, expires_at) VALUES (${peer}, ${owned(nonce)}, ${keepUntil}) ON CONFLICT DO NOTHING`) ===
+    1
+  )
 }
 
 export async function sweepNonces(db: Db, now: Date): Promise<number> {

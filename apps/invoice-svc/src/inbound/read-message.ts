@@ -16,13 +16,35 @@ import { ProtocolError } from '@tallystick/primitives/errors'
 import { decode } from '@tallystick/wire/cbor'
 import { logOrigin, logVkey, readCertificate } from '@tallystick/wire/certificate'
 import { readStatement, verifyStatement, type Statement } from '@tallystick/wire/document'
-import { decodeLogProof, decodeReceipt, decodeVerdict, type LogProofBody, type ReceiptBody, type VerdictBody } from '@tallystick/wire/messages'
+import {
+  decodeLogProof,
+  decodeReceipt,
+  decodeVerdict,
+  type LogProofBody,
+  type ReceiptBody,
+  type VerdictBody,
+} from '@tallystick/wire/messages'
 import { decodePayload, payloadHash, type Payload } from '@tallystick/wire/payload'
 
 export type ReceivedMessage =
-  | { readonly kind: 'document'; readonly payload: Payload; readonly hash: Uint8Array; readonly documentId: string; readonly document: BillingDocument; readonly statement: Statement; readonly statementBytes: Uint8Array }
+  | {
+      readonly kind: 'document'
+      readonly payload: Payload
+      readonly hash: Uint8Array
+      readonly documentId: string
+      readonly document: BillingDocument
+      readonly statement: Statement
+      readonly statementBytes: Uint8Array
+    }
   | { readonly kind: 'receipt'; readonly payload: Payload; readonly hash: Uint8Array; readonly body: ReceiptBody }
-  | { readonly kind: 'verdict'; readonly payload: Payload; readonly hash: Uint8Array; readonly body: VerdictBody; readonly statement: Statement; readonly statementBytes: Uint8Array }
+  | {
+      readonly kind: 'verdict'
+      readonly payload: Payload
+      readonly hash: Uint8Array
+      readonly body: VerdictBody
+      readonly statement: Statement
+      readonly statementBytes: Uint8Array
+    }
   | { readonly kind: 'log-proof'; readonly payload: Payload; readonly hash: Uint8Array; readonly body: LogProofBody }
 
 export type WhatFailed = AuditEventBody<'VerificationFailed'>['what']
@@ -73,33 +95,43 @@ function readDocument(payload: Payload, reader: Reader) {
   const { documentId } = attempt('document-signature', () => readStatement(statementBytes), payload.id)
   const statement = verified(payload, statementBytes, reader, { kind: document.kind, documentId })
   const [broken] = validate(document)
-  if (broken !== undefined) throw new Unacceptable('InvalidRequest', undefined, `${broken.rule} ${broken.pointer}: ${broken.message}`, payload.id)
+  if (broken !== undefined)
+    throw new Unacceptable('InvalidRequest', undefined, `${broken.rule} ${broken.pointer}: ${broken.message}`, payload.id)
   return { documentId, document, statement, statementBytes }
 }
 
 function readVerdict(payload: Payload, reader: Reader) {
-  const body = attempt(undefined, () => {
-    const verdict = decodeVerdict(payload.body)
-    checkVerdict({ verdict: verdict.verdict, code: verdict.code, note: verdict.note })
-    return verdict
-  }, payload.id)
+  const body = attempt(
+    undefined,
+    () => {
+      const verdict = decodeVerdict(payload.body)
+      checkVerdict({ verdict: verdict.verdict, code: verdict.code, note: verdict.note })
+      return verdict
+    },
+    payload.id,
+  )
   const statementBytes = statementOf(payload)
   return { body, statement: verified(payload, statementBytes, reader, { kind: 'verdict', documentId: body.documentId }), statementBytes }
 }
 
 /** Every entry must be in the log that the peer's certificate names; its meaning is judged when evidence is read. */
 function readLogProof(payload: Payload, reader: Reader): LogProofBody {
-  return attempt('certificate', () => {
-    const body = decodeLogProof(payload.body)
-    const certificate = readCertificate(reader.certificate, reader.now)
-    const vkey = logVkey(certificate)
-    if (body.vkey !== vkey) throw new ProtocolError('VerificationFailed', 'log proof of another log')
-    for (const { leaf, index, size, proof, note } of body.entries) {
-      const checkpoint = verifyCheckpoint(note, [decodeVkey(vkey)], logOrigin(certificate.fleetId))
-      if (checkpoint.size !== size || !verifyInclusion(leafHash(leaf), index, size, proof, checkpoint.root)) throw new ProtocolError('VerificationFailed', 'log proof does not lead to its checkpoint')
-    }
-    return body
-  }, payload.id)
+  return attempt(
+    'certificate',
+    () => {
+      const body = decodeLogProof(payload.body)
+      const certificate = readCertificate(reader.certificate, reader.now)
+      const vkey = logVkey(certificate)
+      if (body.vkey !== vkey) throw new ProtocolError('VerificationFailed', 'log proof of another log')
+      for (const { leaf, index, size, proof, note } of body.entries) {
+        const checkpoint = verifyCheckpoint(note, [decodeVkey(vkey)], logOrigin(certificate.fleetId))
+        if (checkpoint.size !== size || !verifyInclusion(leafHash(leaf), index, size, proof, checkpoint.root))
+          throw new ProtocolError('VerificationFailed', 'log proof does not lead to its checkpoint')
+      }
+      return body
+    },
+    payload.id,
+  )
 }
 
 function statementOf(payload: Payload): Uint8Array {
@@ -107,11 +139,23 @@ function statementOf(payload: Payload): Uint8Array {
   return payload.statement
 }
 
-function verified(payload: Payload, statement: Uint8Array, reader: Reader, expected: { kind: BillingDocument['kind'] | 'verdict'; documentId: string }): Statement {
+function verified(
+  payload: Payload,
+  statement: Uint8Array,
+  reader: Reader,
+  expected: { kind: BillingDocument['kind'] | 'verdict'; documentId: string },
+): Statement {
   const certificate = attempt('certificate', () => readCertificate(reader.certificate, reader.now), payload.id)
   return attempt(
     'document-signature',
-    () => verifyStatement(statement, { certificate, audience: reader.ownFleetId, now: reader.now, contentDigest: payload.contentDigest, ...expected }),
+    () =>
+      verifyStatement(statement, {
+        certificate,
+        audience: reader.ownFleetId,
+        now: reader.now,
+        contentDigest: payload.contentDigest,
+        ...expected,
+      }),
     payload.id,
   )
 }

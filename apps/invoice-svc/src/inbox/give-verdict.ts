@@ -15,7 +15,12 @@ import { inboxView, type InboxItem } from './inbox-view.js'
 import { inboxById, lockInbox } from './inbox.store.js'
 
 /** @throws Refused NotFound, Conflict; DomainError InvalidRequest (unknown verdict, missing or unknown code) */
-export async function giveVerdict(app: App, id: string, input: { verdict: string; code?: string | undefined; note?: string | undefined }, operation: Operation): Promise<InboxItem> {
+export async function giveVerdict(
+  app: App,
+  id: string,
+  input: { verdict: string; code?: string | undefined; note?: string | undefined },
+  operation: Operation,
+): Promise<InboxItem> {
   const at = now(app)
   const { verdict, code, note } = checkVerdict(input)
   const view = await app.db.$transaction(async (tx) => {
@@ -23,11 +28,37 @@ export async function giveVerdict(app: App, id: string, input: { verdict: string
     const previous = row.state === 'received' ? null : (row.state as Verdict)
     if (!mayFollow(previous, verdict)) throw conflict(`A document that is ${row.state} cannot become ${verdict}.`)
     const body = encodeVerdict({
-      documentId: row.documentId, contentDigest: row.contentDigest, verdict, ...(code === undefined ? {} : { code }), ...(note === undefined ? {} : { note }), at: at.getTime(),
+      documentId: row.documentId,
+      contentDigest: row.contentDigest,
+      verdict,
+      ...(code === undefined ? {} : { code }),
+      ...(note === undefined ? {} : { note }),
+      at: at.getTime(),
     })
     const messageId = newId()
-    await tx.verdict.create({ data: { id: messageId, direction: 'sent', peer: row.peer, documentId: row.documentId, verdict, code: code ?? null, note: note ?? null, body: owned(body), at } })
-    await enqueueMessage(tx, { id: messageId, peer: row.peer, kind: 'verdict', body, contentDigest: contentDigest(body), signedKind: 'verdict', documentId: row.documentId, at })
+    await tx.verdict.create({
+      data: {
+        id: messageId,
+        direction: 'sent',
+        peer: row.peer,
+        documentId: row.documentId,
+        verdict,
+        code: code ?? null,
+        note: note ?? null,
+        body: owned(body),
+        at,
+      },
+    })
+    await enqueueMessage(tx, {
+      id: messageId,
+      peer: row.peer,
+      kind: 'verdict',
+      body,
+      contentDigest: contentDigest(body),
+      signedKind: 'verdict',
+      documentId: row.documentId,
+      at,
+    })
     await tx.$executeRaw`UPDATE inbox SET state = ${verdict}, decided_at = ${at} WHERE id = ${id}::uuid`
     await recordChange(tx, at, { topic: 'inbox', subject: id, data: { id, documentId: row.documentId, peerId: row.peer, state: verdict } })
     const answer = inboxView(found(await inboxById(tx, id), 'inbox item'), (await verdictsFor(tx, 'sent', [row]))(row))

@@ -39,11 +39,31 @@ export function inboxListView(row: InboxListRow, verdicts: readonly VerdictModel
   const { number, issueDate, dueDate, seller, buyer, currency, payableAmount, lineCount } = row.summary as unknown as DocumentSummary
   const last = verdicts.at(-1)
   return {
-    id: row.id, inboxId: row.id, documentId: row.documentId, kind: row.kind as 'invoice', peerId: row.peer, number, issueDate, dueDate, seller, buyer, currency, payableAmount, lineCount,
-    contentDigest: hex(row.contentDigest), state: row.state as InboxState, receivedAt: iso(row.receivedAt), verdict: last === undefined ? null : viewVerdict(last),
+    id: row.id,
+    inboxId: row.id,
+    documentId: row.documentId,
+    kind: row.kind as 'invoice',
+    peerId: row.peer,
+    number,
+    issueDate,
+    dueDate,
+    seller,
+    buyer,
+    currency,
+    payableAmount,
+    lineCount,
+    contentDigest: hex(row.contentDigest),
+    state: row.state as InboxState,
+    receivedAt: iso(row.receivedAt),
+    verdict: last === undefined ? null : viewVerdict(last),
   }
 }
 
 export function inboxView(row: InboxRow, verdicts: readonly VerdictModel[]): InboxItem {
-  return { ...inboxListView(row, verdicts), verification: row.verification as InboxItem['verification'], verdicts: verdicts.map(viewVerdict), document: row.terms as InboxItem['document'] }
+  return {
+    ...inboxListView(row, verdicts),
+    verification: row.verification as InboxItem['verification'],
+    verdicts: verdicts.map(viewVerdict),
+    document: row.terms as InboxItem['document'],
+  }
 }

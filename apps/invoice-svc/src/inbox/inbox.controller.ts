@@ -19,16 +19,38 @@ const params = z.strictObject({ id: uuid })
 const tag = 'inbox'
 
 const list = route({
-  method: 'GET', path: '/v1/inbox', scope: 'inbox:read', tag, summary: 'Received documents, newest first', status: 200, response: pageOf(inboxListItem),
+  method: 'GET',
+  path: '/v1/inbox',
+  scope: 'inbox:read',
+  tag,
+  summary: 'Received documents, newest first',
+  status: 200,
+  response: pageOf(inboxListItem),
   query: z.strictObject({ ...pageQuery, state: inboxStates.optional(), peerId: fleetId.optional() }),
 })
 const get = route({
-  method: 'GET', path: '/v1/inbox/:id', scope: 'inbox:read', tag, summary: 'One received document: JSON, UBL or a printable page', params, status: 200, response: inboxItem,
-  produces: ['application/xml', 'text/html'], problems: [404, 406],
+  method: 'GET',
+  path: '/v1/inbox/:id',
+  scope: 'inbox:read',
+  tag,
+  summary: 'One received document: JSON, UBL or a printable page',
+  params,
+  status: 200,
+  response: inboxItem,
+  produces: ['application/xml', 'text/html'],
+  problems: [404, 406],
 })
 const verdict = route({
-  method: 'POST', path: '/v1/inbox/:id/verdict', scope: 'verdicts:write', tag, summary: 'Send a signed verdict back', params,
-  body: z.strictObject({ verdict: z.string().max(20), code: z.string().max(32).optional(), note: z.string().max(2000).optional() }), status: 202, response: inboxItem, problems: [404, 409, 422],
+  method: 'POST',
+  path: '/v1/inbox/:id/verdict',
+  scope: 'verdicts:write',
+  tag,
+  summary: 'Send a signed verdict back',
+  params,
+  body: z.strictObject({ verdict: z.string().max(20), code: z.string().max(32).optional(), note: z.string().max(2000).optional() }),
+  status: 202,
+  response: inboxItem,
+  problems: [404, 409, 422],
 })
 
 @Controller()
@@ -39,7 +61,12 @@ export class InboxController {
   async list(@Called() { query }: Call<typeof list>): Promise<{ items: InboxListItem[]; next: string | null }> {
     const rows = await listInbox(this.app.db, query)
     const verdicts = await verdictsFor(this.app.db, 'sent', rows)
-    return toPage(rows, query.limit, (row) => inboxListView(row, verdicts(row)), (row) => row.id)
+    return toPage(
+      rows,
+      query.limit,
+      (row) => inboxListView(row, verdicts(row)),
+      (row) => row.id,
+    )
   }
 
   @Serves(get)
@@ -52,7 +79,12 @@ export class InboxController {
         return toUbl(documentOf(row))
       case 'html':
         reply.type('text/html; charset=utf-8').header('content-security-policy', PAGE_POLICY)
-        return documentPage(documentOf(row), [['From', row.peer], ['Received', iso(row.receivedAt)], ['State', row.state], ['Content digest (BLAKE3-256)', hex(row.contentDigest)]])
+        return documentPage(documentOf(row), [
+          ['From', row.peer],
+          ['Received', iso(row.receivedAt)],
+          ['State', row.state],
+          ['Content digest (BLAKE3-256)', hex(row.contentDigest)],
+        ])
       case 'json':
         return inboxView(row, (await verdictsFor(this.app.db, 'sent', [row]))(row))
     }

@@ -20,7 +20,10 @@ export async function inboxByAnyId(db: Pick<Tx, 'inbox'>, id: string): Promise<I
   return await db.inbox.findMany({ where: { OR: [{ id }, { documentId: id }] } })
 }
 
-export async function listInbox(db: Db, filter: { state?: InboxState | undefined; peerId?: string | undefined; after?: string | undefined; limit: number }): Promise<InboxListRow[]> {
+export async function listInbox(
+  db: Db,
+  filter: { state?: InboxState | undefined; peerId?: string | undefined; after?: string | undefined; limit: number },
+): Promise<InboxListRow[]> {
   return await db.inbox.findMany({
     where: {
       ...(filter.state === undefined ? {} : { state: filter.state }),

@@ -1,6 +1,10 @@
 /** Cuts a list into calls of the bus: at most so many items, and so many bytes in all. */
 
-export function batchesOf<T>(items: readonly T[], bytes: (item: T) => number, limits: { pumpBatch: number; pumpBatchBytes: number }): T[][] {
+export function batchesOf<T>(
+  items: readonly T[],
+  bytes: (item: T) => number,
+  limits: { pumpBatch: number; pumpBatchBytes: number },
+): T[][] {
   const batches: T[][] = []
   let current: T[] = []
   let total = 0

@@ -26,8 +26,17 @@ export async function enqueueMessage(tx: Pick<Tx, 'message'>, message: NewMessag
   const { id, peer, kind, body, contentDigest, signedKind, documentId, at } = message
   await tx.message.create({
     data: {
-      id, peer, kind, class: kind === 'document' || kind === 'verdict' ? 'application' : 'control', body: owned(body), contentDigest: owned(contentDigest),
-      signedKind, documentId, state: 'queued', nextAttemptAt: at, createdAt: at,
+      id,
+      peer,
+      kind,
+      class: kind === 'document' || kind === 'verdict' ? 'application' : 'control',
+      body: owned(body),
+      contentDigest: owned(contentDigest),
+      signedKind,
+      documentId,
+      state: 'queued',
+      nextAttemptAt: at,
+      createdAt: at,
     },
   })
 }
@@ -63,7 +72,10 @@ export async function lockClaimed(tx: Tx, ids: readonly string[], token: string)
 }
 
 export async function keepStatement(db: Db, id: string, token: string, statement: Uint8Array): Promise<boolean> {
-  return (await db.$executeRaw`UPDATE message SET statement = ${owned(statement)} WHERE id = ${id}::uuid AND lease_token = ${token}::uuid AND statement IS NULL`) === 1
+  return (
+    (await db.$executeRaw`UPDATE message SET statement = ${owned(statement)} WHERE id = ${id}::uuid AND lease_token = ${token}::uuid AND statement IS NULL`) ===
+    1
+  )
 }
 
 export async function keepPayload(tx: Tx, id: string, payload: Uint8Array, seq: bigint): Promise<void> {
@@ -100,7 +112,12 @@ export async function lockMessage(tx: Tx, id: string): Promise<void> {
 }
 
 /** Back into the queue; what the waiting is for is kept in words. */
-export async function postponeMessages(tx: Pick<Tx, '$executeRaw'>, ids: readonly string[], token: string, wait: { code: string; cause: string; nextAttemptAt: Date }): Promise<void> {
+export async function postponeMessages(
+  tx: Pick<Tx, '$executeRaw'>,
+  ids: readonly string[],
+  token: string,
+  wait: { code: string; cause: string; nextAttemptAt: Date },
+): Promise<void> {
   await tx.$executeRaw`
     UPDATE message SET lease_until = NULL, lease_token = NULL, next_attempt_at = ${wait.nextAttemptAt}, last_code = ${wait.code}, cause = ${wait.cause}
     WHERE id = ANY(${[...ids]}::uuid[]) AND lease_token = ${token}::uuid AND state IN ('queued', 'sealed')`
@@ -129,4 +146,3 @@ export async function sendAgain(tx: Pick<Tx, '$executeRaw'>, id: string, at: Dat
   return await tx.$executeRaw`
     UPDATE message SET state = 'sealed', relayed_at = NULL, next_attempt_at = ${at} WHERE id = ${id}::uuid AND state IN ('relayed', 'stored') AND relayed_at < ${notAfter}`
 }
-

@@ -19,9 +19,16 @@ export function isFinal(refusal: Pick<Refusal, 'code'>): boolean {
 }
 
 /** @param attempts tries so far, this one included */
-export function waitAfter(refusal: Pick<Refusal, 'code' | 'message' | 'retryAfterMs'>, attempts: number, now: number, limits: { retryFirstMs: number; retryMaxMs: number }): Wait {
+export function waitAfter(
+  refusal: Pick<Refusal, 'code' | 'message' | 'retryAfterMs'>,
+  attempts: number,
+  now: number,
+  limits: { retryFirstMs: number; retryMaxMs: number },
+): Wait {
   const backoff = Math.min(limits.retryMaxMs, limits.retryFirstMs * 2 ** Math.min(Math.max(0, attempts - 1), 16))
-  const delay = NEEDS_A_PERSON.includes(refusal.code) ? RETRY_BLOCKED_MS : Math.min(limits.retryMaxMs, Math.max(backoff, refusal.retryAfterMs ?? 0))
+  const delay = NEEDS_A_PERSON.includes(refusal.code)
+    ? RETRY_BLOCKED_MS
+    : Math.min(limits.retryMaxMs, Math.max(backoff, refusal.retryAfterMs ?? 0))
   return { code: refusal.code, cause: refusal.message.slice(0, 300), nextAttemptAt: new Date(now + delay) }
 }
 
@@ -30,6 +37,15 @@ export function faultAsRefusal(error: unknown): Pick<Refusal, 'code' | 'message'
   if (!(error instanceof RpcFault)) throw error
   const service = `${error.subject.split('.')[0]}-svc`
   const message =
-    error.code === 'CircuitBreakerOpen' ? `${service} failed repeatedly; calls to it are paused.` : error.code === 'Network' ? `${service} is not reachable.` : `${service} failed (${error.code}).`
+    error.code === 'CircuitBreakerOpen'
+      ? `${service} failed repeatedly; calls to it are paused.`
+      : error.code === 'Network'
+        ? `${service} is not reachable.`
+        : `${service} failed (${error.code}).`
   return { code: error.code, message, ...(error.retryAfterMs === undefined ? {} : { retryAfterMs: error.retryAfterMs }) }
+}
+
+/** The service is not there; that says nothing about the messages. */
+export function isAway(error: unknown): boolean {
+  return error instanceof RpcFault && (error.code === 'Network' || error.code === 'CircuitBreakerOpen')
 }

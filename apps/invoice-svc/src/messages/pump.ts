@@ -15,8 +15,19 @@ import { recordSharing } from '../audit/sharing.js'
 import { lockPeer, peerById } from '../peers/peer.store.js'
 import { advanceShares, explainShares, refuseShares } from '../shares/share.store.js'
 import { batchesOf } from './batches.js'
-import { claimMessages, keepPayload, keepStatement, lockClaimed, markRelayed, markSealed, postponeMessages, refuseMessages, releaseMessages, type MessageRow } from './message.store.js'
-import { faultAsRefusal, isFinal, waitAfter } from './outcome.js'
+import {
+  claimMessages,
+  keepPayload,
+  keepStatement,
+  lockClaimed,
+  markRelayed,
+  markSealed,
+  postponeMessages,
+  refuseMessages,
+  releaseMessages,
+  type MessageRow,
+} from './message.store.js'
+import { faultAsRefusal, isAway, isFinal, waitAfter } from './outcome.js'
 
 /** Signatures asked for at a time. */
 const SIGN_AT_ONCE = 8
@@ -28,7 +39,10 @@ type Sealed = Encoded & { envelope: Uint8Array }
 /** One pass. @returns messages taken */
 export async function pumpOnce(app: App): Promise<number> {
   const at = app.clock.now()
-  const claim = await claimMessages(app.db, new Date(at), new Date(at + app.limits.pumpLeaseMs), { items: app.limits.pumpBatch, bytes: app.limits.pumpBatchBytes })
+  const claim = await claimMessages(app.db, new Date(at), new Date(at + app.limits.pumpLeaseMs), {
+    items: app.limits.pumpBatch,
+    bytes: app.limits.pumpBatchBytes,
+  })
   if (claim.rows.length === 0) return 0
   const pass = new Pass(app, claim.token)
   try {
@@ -39,7 +53,12 @@ export async function pumpOnce(app: App): Promise<number> {
     await pass.send(sealed)
   } catch (error) {
     // Unforeseen: give the rest back, but not at once.
-    await releaseMessages(app.db, claim.rows.map((row) => row.id), claim.token, new Date(app.clock.now() + app.limits.retryFirstMs * 5))
+    await releaseMessages(
+      app.db,
+      claim.rows.map((row) => row.id),
+      claim.token,
+      new Date(app.clock.now() + app.limits.retryFirstMs * 5),
+    )
     throw error
   }
   return claim.rows.length
@@ -82,7 +101,12 @@ class Pass {
     const issuedAt = this.app.clock.now()
     try {
       const answer = await this.app.rpc.call(sessionSignDocument, {
-        kind: row.signedKind as DocumentKind, documentId: row.documentId!, contentDigest: row.contentDigest, audience: row.peer, issuedAt, expiresAt: issuedAt + this.app.limits.statementLifetimeMs,
+        kind: row.signedKind as DocumentKind,
+        documentId: row.documentId!,
+        contentDigest: row.contentDigest,
+        audience: row.peer,
+        issuedAt,
+        expiresAt: issuedAt + this.app.limits.statementLifetimeMs,
       })
       return answer.ok ? answer.statement : answer
     } catch (error) {
@@ -96,13 +120,19 @@ class Pass {
     const open = rows.filter((row) => !isEncoded(row))
     for (const peer of new Set(open.map((row) => row.peer))) {
       const mine = open.filter((row) => row.peer === peer)
-      done.push(...(await this.app.db.$transaction(async (tx) => await this.encodeFor(tx, peer, mine), { maxWait: 10_000, timeout: 30_000 })))
+      done.push(
+        ...(await this.app.db.$transaction(async (tx) => await this.encodeFor(tx, peer, mine), { maxWait: 10_000, timeout: 30_000 })),
+      )
     }
     return done.sort((a, b) => (a.id < b.id ? -1 : 1))
   }
 
   private async encodeFor(tx: Parameters<typeof lockPeer>[0], peer: string, rows: readonly MessageRow[]): Promise<Encoded[]> {
-    const still = await lockClaimed(tx, rows.map((row) => row.id), this.token)
+    const still = await lockClaimed(
+      tx,
+      rows.map((row) => row.id),
+      this.token,
+    )
     const state = await lockPeer(tx, peer)
     if (state === null) return []
     let seq = state.outSeq
@@ -111,7 +141,14 @@ class Pass {
     for (const row of rows) {
       if (!still.has(row.id)) continue
       const payload = encodePayload({
-        v: 1, kind: row.kind as PayloadKind, id: row.id, seq: Number(seq), prevHash, issuedAt: row.createdAt.getTime(), contentDigest: row.contentDigest, body: row.body,
+        v: 1,
+        kind: row.kind as PayloadKind,
+        id: row.id,
+        seq: Number(seq),
+        prevHash,
+        issuedAt: row.createdAt.getTime(),
+        contentDigest: row.contentDigest,
+        body: row.body,
         ...(row.statement === null ? {} : { statement: row.statement }),
       })
       await keepPayload(tx, row.id, payload, seq)
@@ -139,8 +176,13 @@ class Pass {
   }
 
   private async sealBatch(batch: readonly Encoded[]): Promise<Sealed[]> {
-    const items = batch.map((row) => ({ messageId: row.id, fleetId: row.peer, class: row.class as 'application' | 'control', payload: row.payload }))
-    const answers = await this.ask(batch, async () => (await this.app.rpc.call(sessionSeal, { items })).items)
+    const item = (row: Encoded) => ({
+      messageId: row.id,
+      fleetId: row.peer,
+      class: row.class as 'application' | 'control',
+      payload: row.payload,
+    })
+    const answers = await this.ask(batch, async (rows) => (await this.app.rpc.call(sessionSeal, { items: rows.map(item) })).items)
     const good: Sealed[] = []
     for (const row of batch) {
       const answer = answers.get(row.id)
@@ -153,8 +195,8 @@ class Pass {
 
   async send(rows: readonly Sealed[]): Promise<void> {
     for (const batch of batchesOf(rows, (row) => row.envelope.length, this.app.limits)) {
-      const items = batch.map((row) => ({ messageId: row.id, fleetId: row.peer, envelope: row.envelope }))
-      const answers = await this.ask(batch, async () => (await this.app.rpc.call(relaySend, { items })).items)
+      const item = (row: Sealed) => ({ messageId: row.id, fleetId: row.peer, envelope: row.envelope })
+      const answers = await this.ask(batch, async (rows) => (await this.app.rpc.call(relaySend, { items: rows.map(item) })).items)
       const sent: Array<{ row: Sealed; envelopeDigest: Uint8Array }> = []
       for (const row of batch) {
         const answer = answers.get(row.id)
@@ -169,12 +211,26 @@ class Pass {
   private async relayed(sent: ReadonlyArray<{ row: Sealed; envelopeDigest: Uint8Array }>): Promise<void> {
     const at = now(this.app)
     const events = await this.app.db.$transaction(async (tx) => {
-      const moved = await markRelayed(tx, sent.map(({ row, envelopeDigest }) => ({ id: row.id, envelopeDigest })), at)
+      const moved = await markRelayed(
+        tx,
+        sent.map(({ row, envelopeDigest }) => ({ id: row.id, envelopeDigest })),
+        at,
+      )
       await advanceShares(this.app, tx, [...moved], 'relayed', at)
       const found = []
       for (const { row } of sent) {
         if (!moved.has(row.id) || row.signedKind === null) continue
-        found.push(...(await recordSharing(tx, { type: 'MessageSent', peer: row.peer, messageId: row.id, documentId: row.documentId!, kind: row.signedKind as DocumentKind, contentDigest: row.contentDigest, at })))
+        found.push(
+          ...(await recordSharing(tx, {
+            type: 'MessageSent',
+            peer: row.peer,
+            messageId: row.id,
+            documentId: row.documentId!,
+            kind: row.signedKind as DocumentKind,
+            contentDigest: row.contentDigest,
+            at,
+          })),
+        )
       }
       await recordAuditEvents(tx, found)
       return found
@@ -185,13 +241,27 @@ class Pass {
     }
   }
 
-  /** Answers by message id; a fault makes the whole batch wait, and so does an answer that is missing. */
-  private async ask<A extends { messageId: string }>(batch: readonly MessageRow[], call: () => Promise<A[]>): Promise<Map<string, A>> {
+  /**
+   * Answers by message id. A service that is away makes the whole batch wait; any other fault may be about one message,
+   * so the batch is asked again one by one and only that one waits.
+   */
+  private async ask<R extends MessageRow, A extends { messageId: string }>(
+    batch: readonly R[],
+    call: (rows: readonly R[]) => Promise<A[]>,
+  ): Promise<Map<string, A>> {
     try {
-      const answers = new Map((await call()).map((answer) => [answer.messageId, answer]))
-      await this.wait(batch.filter((row) => !answers.has(row.id)), { code: 'Internal', message: 'No answer came for this message.' })
+      const answers = new Map((await call(batch)).map((answer) => [answer.messageId, answer]))
+      await this.wait(
+        batch.filter((row) => !answers.has(row.id)),
+        { code: 'Internal', message: 'No answer came for this message.' },
+      )
       return answers
     } catch (error) {
+      if (batch.length > 1 && !isAway(error)) {
+        const answers = new Map<string, A>()
+        for (const row of batch) for (const [id, answer] of await this.ask([row], call)) answers.set(id, answer)
+        return answers
+      }
       await this.wait(batch, faultAsRefusal(error))
       return new Map()
     }

@@ -12,12 +12,20 @@ export async function recordProgress(app: App, reports: readonly Report[]): Prom
   await app.db.$transaction(async (tx) => {
     // Message ids in order, as everywhere: two batches that overlap cannot lock each other out.
     const ordered = [...stored].sort((a, b) => (a.messageId < b.messageId ? -1 : 1))
-    const moved = await markStored(tx, ordered.map(({ messageId, hopReceipt, at }) => ({ id: messageId, hopReceipt, at: new Date(at) })))
+    const moved = await markStored(
+      tx,
+      ordered.map(({ messageId, hopReceipt, at }) => ({ id: messageId, hopReceipt, at: new Date(at) })),
+    )
     for (const { messageId, at } of ordered) if (moved.has(messageId)) await advanceShares(app, tx, [messageId], 'stored', new Date(at))
     for (const report of reports) {
       if (report.state === 'waiting') {
         await noteWaiting(tx, report.messageId, report.code, report.cause)
-        await explainShares(tx, [report.messageId], { code: report.code, cause: report.cause, nextAttemptAt: new Date(report.nextAttemptAt), attempts: report.attempts })
+        await explainShares(tx, [report.messageId], {
+          code: report.code,
+          cause: report.cause,
+          nextAttemptAt: new Date(report.nextAttemptAt),
+          attempts: report.attempts,
+        })
       } else if (report.state === 'refused') {
         await refuseMessages(tx, [report.messageId], report.code, report.cause)
         await refuseShares(tx, [report.messageId], report.code, report.cause, new Date(report.at))

@@ -17,16 +17,54 @@ const tag = 'state'
 const health = z.strictObject({ status: z.enum(['ok']) })
 
 const breakers = route({
-  method: 'GET', path: '/v1/breakers', scope: 'ops:read', tag, summary: "Circuits of this process's calls", status: 200,
-  response: z.strictObject({ items: z.array(z.strictObject({ target: z.string(), state: z.enum(['closed', 'half-open', 'open']), failures: z.int(), nextProbeAt: time.nullable() })) }),
+  method: 'GET',
+  path: '/v1/breakers',
+  scope: 'ops:read',
+  tag,
+  summary: "Circuits of this process's calls",
+  status: 200,
+  response: z.strictObject({
+    items: z.array(
+      z.strictObject({
+        target: z.string(),
+        state: z.enum(['closed', 'half-open', 'open']),
+        failures: z.int(),
+        nextProbeAt: time.nullable(),
+      }),
+    ),
+  }),
 })
 const limits = route({
-  method: 'GET', path: '/v1/limits', scope: 'ops:read', tag, summary: 'Limits in force, each with its reason', status: 200,
-  response: z.strictObject({ items: z.array(z.strictObject({ name: z.string(), value: z.number(), unit: z.string(), reason: z.string() })) }),
+  method: 'GET',
+  path: '/v1/limits',
+  scope: 'ops:read',
+  tag,
+  summary: 'Limits in force, each with its reason',
+  status: 200,
+  response: z.strictObject({
+    items: z.array(z.strictObject({ name: z.string(), value: z.number(), unit: z.string(), reason: z.string() })),
+  }),
 })
-const openapi = route({ method: 'GET', path: '/openapi.json', scope: null, tag, summary: 'This description', status: 200, response: z.looseObject({ openapi: z.string() }) })
+const openapi = route({
+  method: 'GET',
+  path: '/openapi.json',
+  scope: null,
+  tag,
+  summary: 'This description',
+  status: 200,
+  response: z.looseObject({ openapi: z.string() }),
+})
 const live = route({ method: 'GET', path: '/health/live', scope: null, tag, summary: 'The process runs', status: 200, response: health })
-const ready = route({ method: 'GET', path: '/health/ready', scope: null, tag, summary: 'Database and bus are there', status: 200, response: health, problems: [503] })
+const ready = route({
+  method: 'GET',
+  path: '/health/ready',
+  scope: null,
+  tag,
+  summary: 'Database and bus are there',
+  status: 200,
+  response: health,
+  problems: [503],
+})
 
 @Controller()
 export class OpsController {
@@ -39,7 +77,14 @@ export class OpsController {
   @Serves(breakers)
   breakers(@Called() _call: Call<typeof breakers>) {
     return {
-      items: this.app.rpc.circuits().map(({ target, state, failures, nextProbeAt }) => ({ target, state, failures, nextProbeAt: nextProbeAt === undefined ? null : new Date(nextProbeAt).toISOString() })),
+      items: this.app.rpc
+        .circuits()
+        .map(({ target, state, failures, nextProbeAt }) => ({
+          target,
+          state,
+          failures,
+          nextProbeAt: nextProbeAt === undefined ? null : new Date(nextProbeAt).toISOString(),
+        })),
     }
   }
 

@@ -7,7 +7,8 @@ import { conflict, found } from '../refused.js'
 import { lockPeer, peerById, type PeerRow } from './peer.store.js'
 import { syncPeer } from './sync-peer.js'
 
-type Change = { readonly action: 'peer-verified'; readonly fingerprint: string | undefined } | { readonly action: 'peer-blocked' | 'peer-removed' }
+type Change =
+  { readonly action: 'peer-verified'; readonly fingerprint: string | undefined } | { readonly action: 'peer-blocked' | 'peer-removed' }
 
 export async function changePeer(app: App, client: string, fleetId: string, change: Change): Promise<PeerRow> {
   await app.db.$transaction(async (tx) => {
@@ -21,13 +22,27 @@ export async function changePeer(app: App, client: string, fleetId: string, chan
       if (change.fingerprint !== undefined && digits(change.fingerprint) !== digits(row.fingerprint)) {
         throw conflict('The fingerprint does not match: do not trust this peer before its certificate has been compared.')
       }
-      await tx.peer.update({ where: { fleetId }, data: { verified: true, version: { increment: 1 }, nextSyncAt: now(app), updatedAt: now(app) } })
+      await tx.peer.update({
+        where: { fleetId },
+        data: { verified: true, version: { increment: 1 }, nextSyncAt: now(app), updatedAt: now(app) },
+      })
     } else {
       const state = change.action === 'peer-blocked' ? 'blocked' : 'removed'
-      await tx.peer.update({ where: { fleetId }, data: { state, version: { increment: 1 }, nextSyncAt: now(app), cause: null, updatedAt: now(app) } })
+      await tx.peer.update({
+        where: { fleetId },
+        data: { state, version: { increment: 1 }, nextSyncAt: now(app), cause: null, updatedAt: now(app) },
+      })
       await recordChange(tx, now(app), { topic: 'peer', subject: fleetId, data: { id: fleetId, state } })
     }
-    await recordAuditEvents(tx, [newAuditEvent({ type: 'AdminAction', actor: clientActor(client), at: app.clock.now(), id: newId(), body: { action: change.action, subject: fleetId } })])
+    await recordAuditEvents(tx, [
+      newAuditEvent({
+        type: 'AdminAction',
+        actor: clientActor(client),
+        at: app.clock.now(),
+        id: newId(),
+        body: { action: change.action, subject: fleetId },
+      }),
+    ])
   })
   app.wake.audit()
   await syncPeer(app, fleetId)

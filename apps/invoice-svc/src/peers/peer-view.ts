@@ -25,9 +25,22 @@ export const peerView = z
     pinnedAt: time,
     cause: z.string().nullable(),
     nextAttemptAt: time.nullable(),
-    session: z.strictObject({ epoch: z.int(), startedAt: time, ageMs: z.int(), sent: z.int(), messagesLeft: z.int(), confirmed: z.boolean() }).nullable(),
-    connection: z.strictObject({ connected: z.boolean(), transport: z.string().nullable(), queued: z.int(), lastError: z.string().nullable(), nextAttemptAt: time.nullable() }).nullable(),
-    unavailable: z.array(z.enum(['session', 'relay'])).optional().describe('Services that could not say'),
+    session: z
+      .strictObject({ epoch: z.int(), startedAt: time, ageMs: z.int(), sent: z.int(), messagesLeft: z.int(), confirmed: z.boolean() })
+      .nullable(),
+    connection: z
+      .strictObject({
+        connected: z.boolean(),
+        transport: z.string().nullable(),
+        queued: z.int(),
+        lastError: z.string().nullable(),
+        nextAttemptAt: time.nullable(),
+      })
+      .nullable(),
+    unavailable: z
+      .array(z.enum(['session', 'relay']))
+      .optional()
+      .describe('Services that could not say'),
     missing: z.int().nullable().describe('Messages of this peer that are missing so far; null in lists'),
   })
   .meta({ id: 'Peer' })
@@ -37,17 +50,33 @@ export type PeerView = z.output<typeof peerView>
 export function peerSummary(row: PeerRow): PeerView {
   const state = row.state as PeerState
   return {
-    peerId: row.fleetId, fleetId: row.fleetId, displayName: row.displayName, fingerprint: row.fingerprint, peerIds: row.peerIds, multiaddrs: row.multiaddrs,
-    certificateDigest: hex(row.certificateDigest), sequence: Number(row.sequence), state, verified: row.verified,
+    peerId: row.fleetId,
+    fleetId: row.fleetId,
+    displayName: row.displayName,
+    fingerprint: row.fingerprint,
+    peerIds: row.peerIds,
+    multiaddrs: row.multiaddrs,
+    certificateDigest: hex(row.certificateDigest),
+    sequence: Number(row.sequence),
+    state,
+    verified: row.verified,
     keyState: state === 'blocked' || state === 'removed' ? state : row.verified ? 'verified' : 'pinned',
-    pinnedAt: iso(row.pinnedAt), cause: row.cause, nextAttemptAt: row.syncedVersion < row.version ? iso(row.nextSyncAt) : null,
-    session: null, connection: null, missing: null,
+    pinnedAt: iso(row.pinnedAt),
+    cause: row.cause,
+    nextAttemptAt: row.syncedVersion < row.version ? iso(row.nextSyncAt) : null,
+    session: null,
+    connection: null,
+    missing: null,
   }
 }
 
 /** With session and connection; a service that is away leaves its part null and is named. */
 export async function peerDetails(app: App, row: PeerRow): Promise<PeerView> {
-  const [session, connection, missing] = await Promise.all([sessionOf(app, row.fleetId), connectionOf(app, row.fleetId), missingFrom(app.db, row.fleetId)])
+  const [session, connection, missing] = await Promise.all([
+    sessionOf(app, row.fleetId),
+    connectionOf(app, row.fleetId),
+    missingFrom(app.db, row.fleetId),
+  ])
   const unavailable = [...(session === 'away' ? (['session'] as const) : []), ...(connection === 'away' ? (['relay'] as const) : [])]
   return {
     ...peerSummary(row),

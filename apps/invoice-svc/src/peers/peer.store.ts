@@ -15,7 +15,10 @@ export async function visiblePeer(db: Pick<Tx, 'peer'>, fleetId: string): Promis
   return found(await db.peer.findFirst({ where: { fleetId, state: { not: 'removed' } } }), 'peer')
 }
 
-export async function listPeers(db: Db, filter: { state?: PeerState | undefined; after?: string | undefined; limit: number }): Promise<PeerRow[]> {
+export async function listPeers(
+  db: Db,
+  filter: { state?: PeerState | undefined; after?: string | undefined; limit: number },
+): Promise<PeerRow[]> {
   return await db.peer.findMany({
     where: { state: filter.state ?? { not: 'removed' }, ...(filter.after === undefined ? {} : { fleetId: { gt: filter.after } }) },
     orderBy: { fleetId: 'asc' },

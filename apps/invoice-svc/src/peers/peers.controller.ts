@@ -15,20 +15,71 @@ const params = z.strictObject({ id: fleetId })
 const tag = 'peers'
 
 const pin = route({
-  method: 'POST', path: '/v1/peers', scope: 'peers:write', tag, summary: 'Pin a peer by its invitation', status: 201, response: peerView,
-  body: z.strictObject({ invitation: z.string().min(1).max(INVITATION_MAX_CHARS) }), problems: [409, 422],
+  method: 'POST',
+  path: '/v1/peers',
+  scope: 'peers:write',
+  tag,
+  summary: 'Pin a peer by its invitation',
+  status: 201,
+  response: peerView,
+  body: z.strictObject({ invitation: z.string().min(1).max(INVITATION_MAX_CHARS) }),
+  problems: [409, 422],
 })
 const list = route({
-  method: 'GET', path: '/v1/peers', scope: 'peers:read', tag, summary: 'Peers, by id', status: 200, response: pageOf(peerView),
+  method: 'GET',
+  path: '/v1/peers',
+  scope: 'peers:read',
+  tag,
+  summary: 'Peers, by id',
+  status: 200,
+  response: pageOf(peerView),
   query: z.strictObject({ limit: pageQuery.limit, after: fleetId.optional(), state: peerStates.optional() }),
 })
-const get = route({ method: 'GET', path: '/v1/peers/:id', scope: 'peers:read', tag, summary: 'One peer, with session and connection', params, status: 200, response: peerView, problems: [404] })
-const verify = route({
-  method: 'POST', path: '/v1/peers/:id/verify', scope: 'peers:write', tag, summary: 'Its fingerprint was compared out of band', params, bodyOptional: true,
-  body: z.strictObject({ fingerprint: z.string().max(200).optional() }), status: 200, response: peerView, problems: [404, 409],
+const get = route({
+  method: 'GET',
+  path: '/v1/peers/:id',
+  scope: 'peers:read',
+  tag,
+  summary: 'One peer, with session and connection',
+  params,
+  status: 200,
+  response: peerView,
+  problems: [404],
 })
-const block = route({ method: 'POST', path: '/v1/peers/:id/block', scope: 'peers:write', tag, summary: 'Nothing in or out any more', params, status: 200, response: peerView, problems: [404, 409] })
-const remove = route({ method: 'DELETE', path: '/v1/peers/:id', scope: 'peers:write', tag, summary: 'Forget the peer; evidence stays', params, status: 204, problems: [404] })
+const verify = route({
+  method: 'POST',
+  path: '/v1/peers/:id/verify',
+  scope: 'peers:write',
+  tag,
+  summary: 'Its fingerprint was compared out of band',
+  params,
+  bodyOptional: true,
+  body: z.strictObject({ fingerprint: z.string().max(200).optional() }),
+  status: 200,
+  response: peerView,
+  problems: [404, 409],
+})
+const block = route({
+  method: 'POST',
+  path: '/v1/peers/:id/block',
+  scope: 'peers:write',
+  tag,
+  summary: 'Nothing in or out any more',
+  params,
+  status: 200,
+  response: peerView,
+  problems: [404, 409],
+})
+const remove = route({
+  method: 'DELETE',
+  path: '/v1/peers/:id',
+  scope: 'peers:write',
+  tag,
+  summary: 'Forget the peer; evidence stays',
+  params,
+  status: 204,
+  problems: [404],
+})
 
 @Controller()
 export class PeersController {

@@ -28,7 +28,15 @@ export async function pinPeer(app: App, client: string, invitationText: string):
   }
   await app.db.$transaction(async (tx) => {
     await writePeer(app, tx, fleet, invitation)
-    await recordAuditEvents(tx, [newAuditEvent({ type: 'AdminAction', actor: clientActor(client), at: app.clock.now(), id: newId(), body: { action: 'peer-pinned', subject: fleet.fleetId } })])
+    await recordAuditEvents(tx, [
+      newAuditEvent({
+        type: 'AdminAction',
+        actor: clientActor(client),
+        at: app.clock.now(),
+        id: newId(),
+        body: { action: 'peer-pinned', subject: fleet.fleetId },
+      }),
+    ])
     await recordChange(tx, now(app), { topic: 'peer', subject: fleet.fleetId, data: { id: fleet.fleetId, state: 'pending' } })
   })
   app.wake.audit()
@@ -50,14 +58,27 @@ async function ownFleetId(app: App): Promise<string | undefined> {
 async function writePeer(app: App, tx: Tx, fleet: ReadCertificate, invitation: Invitation): Promise<void> {
   const at = now(app)
   const fields = {
-    displayName: fleet.displayName, certificate: owned(invitation.certificate), certificateDigest: owned(fleet.digest), sequence: BigInt(fleet.sequence),
-    fingerprint: fingerprint(fleet.signKey), peerIds: fleet.peerIds, multiaddrs: invitation.multiaddrs, nextSyncAt: at, syncAttempts: 0, cause: null, updatedAt: at,
+    displayName: fleet.displayName,
+    certificate: owned(invitation.certificate),
+    certificateDigest: owned(fleet.digest),
+    sequence: BigInt(fleet.sequence),
+    fingerprint: fingerprint(fleet.signKey),
+    peerIds: fleet.peerIds,
+    multiaddrs: invitation.multiaddrs,
+    nextSyncAt: at,
+    syncAttempts: 0,
+    cause: null,
+    updatedAt: at,
   }
   const known = await lockPeer(tx, fleet.fleetId)
   if (known === null) {
     await tx.peer.create({ data: { fleetId: fleet.fleetId, state: 'pending', pinnedAt: at, ...fields } })
     return
   }
-  if (BigInt(fleet.sequence) < known.sequence) throw new Refused('IdentityChanged', 'This invitation holds an older certificate than the pinned one.')
-  await tx.peer.update({ where: { fleetId: fleet.fleetId }, data: { ...fields, state: 'pending', ...(known.state === 'removed' ? { verified: false } : {}), version: { increment: 1 } } })
+  if (BigInt(fleet.sequence) < known.sequence)
+    throw new Refused('IdentityChanged', 'This invitation holds an older certificate than the pinned one.')
+  await tx.peer.update({
+    where: { fleetId: fleet.fleetId },
+    data: { ...fields, state: 'pending', ...(known.state === 'removed' ? { verified: false } : {}), version: { increment: 1 } },
+  })
 }

@@ -52,7 +52,8 @@ async function tellBoth(app: App, row: PeerRow): Promise<Refusal | undefined> {
   }
   const trust = allowed ? (row.verified ? 'verified' : 'pinned') : (row.state as 'blocked' | 'removed')
   const relayState = allowed ? 'allowed' : (row.state as 'blocked' | 'removed')
-  const tellRelay = () => app.rpc.call(relaySetPeer, { fleetId: row.fleetId, peerIds: row.peerIds, multiaddrs: row.multiaddrs, state: relayState })
+  const tellRelay = () =>
+    app.rpc.call(relaySetPeer, { fleetId: row.fleetId, peerIds: row.peerIds, multiaddrs: row.multiaddrs, state: relayState })
   const tellSession = () => app.rpc.call(sessionSetPeerTrust, { fleetId: row.fleetId, trust })
   // Opening goes keys first, closing goes doors first.
   for (const tell of allowed ? [tellSession, tellRelay] : [tellRelay, tellSession]) {
@@ -89,6 +90,7 @@ async function giveUp(app: App, row: PeerRow, refusal: Refusal): Promise<void> {
       where: { fleetId: row.fleetId, version: row.version, state: 'pending' },
       data: { state: 'removed', syncedVersion: row.version, cause: refusal.message.slice(0, 300), updatedAt: now(app) },
     })
-    if (updated.count === 1) await recordChange(tx, now(app), { topic: 'peer', subject: row.fleetId, data: { id: row.fleetId, state: 'removed' } })
+    if (updated.count === 1)
+      await recordChange(tx, now(app), { topic: 'peer', subject: row.fleetId, data: { id: row.fleetId, state: 'removed' } })
   })
 }

@@ -13,7 +13,8 @@ export async function cancelShare(app: App, id: string, operation: Operation): P
     if (share.state !== 'cancelled') {
       const cancelled = await tx.$executeRaw`
         UPDATE message SET state = 'cancelled', lease_until = NULL, lease_token = NULL WHERE id = ${share.messageId}::uuid AND state = 'queued' AND payload IS NULL`
-      if (cancelled === 0 || share.state !== 'queued') throw conflict(`A share that is ${share.state === 'queued' ? 'being sent' : share.state} cannot be cancelled any more.`)
+      if (cancelled === 0 || share.state !== 'queued')
+        throw conflict(`A share that is ${share.state === 'queued' ? 'being sent' : share.state} cannot be cancelled any more.`)
       await tx.share.update({ where: { id }, data: { state: 'cancelled', endedAt: at, cause: null, lastCode: null, nextAttemptAt: null } })
       await noteShare(tx, { id, document_id: share.documentId, peer: share.peer, state: 'cancelled' }, at)
     }

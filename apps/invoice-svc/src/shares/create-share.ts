@@ -37,7 +37,16 @@ export async function checkConsent(tx: Tx, document: Pick<DocumentRow, 'kind'>, 
 async function startShare(tx: Tx, document: DocumentRow, peer: string, client: string, at: Date) {
   const id = newId()
   const messageId = newId()
-  const inserted = await insertShare(tx, { id, documentId: document.id, kind: document.kind, peer, messageId, contentDigest: document.contentDigest!, queuedAt: at, createdBy: client })
+  const inserted = await insertShare(tx, {
+    id,
+    documentId: document.id,
+    kind: document.kind,
+    peer,
+    messageId,
+    contentDigest: document.contentDigest!,
+    queuedAt: at,
+    createdBy: client,
+  })
   // Another request was faster; its share is the one under way.
   if (!inserted) return found(await liveShare(tx, document.id, peer), 'share')
   await enqueueDocument(tx, document, peer, messageId, at)
@@ -46,5 +55,14 @@ async function startShare(tx: Tx, document: DocumentRow, peer: string, client: s
 }
 
 export async function enqueueDocument(tx: Tx, document: DocumentRow, peer: string, messageId: string, at: Date): Promise<void> {
-  await enqueueMessage(tx, { id: messageId, peer, kind: 'document', body: document.body!, contentDigest: document.contentDigest!, signedKind: document.kind as BillingKind, documentId: document.id, at })
+  await enqueueMessage(tx, {
+    id: messageId,
+    peer,
+    kind: 'document',
+    body: document.body!,
+    contentDigest: document.contentDigest!,
+    signedKind: document.kind as BillingKind,
+    documentId: document.id,
+    at,
+  })
 }

@@ -19,12 +19,25 @@ export async function retryShare(app: App, id: string, operation: Operation): Pr
       await tx.$executeRaw`UPDATE message SET next_attempt_at = ${at} WHERE id = ${share.messageId}::uuid AND state IN ('queued', 'sealed')`
       await tx.share.update({ where: { id }, data: { nextAttemptAt: at } })
     } else if (share.state === 'refused') {
-      if ((await liveShare(tx, share.documentId, share.peer)) !== null) throw conflict('Another share of this document with this peer is under way.')
+      if ((await liveShare(tx, share.documentId, share.peer)) !== null)
+        throw conflict('Another share of this document with this peer is under way.')
       const messageId = newId()
       await enqueueDocument(tx, document, share.peer, messageId, at)
       await tx.share.update({
         where: { id },
-        data: { messageId, state: 'queued', queuedAt: at, sealedAt: null, relayedAt: null, storedAt: null, endedAt: null, cause: null, lastCode: null, attempts: 0, nextAttemptAt: null },
+        data: {
+          messageId,
+          state: 'queued',
+          queuedAt: at,
+          sealedAt: null,
+          relayedAt: null,
+          storedAt: null,
+          endedAt: null,
+          cause: null,
+          lastCode: null,
+          attempts: 0,
+          nextAttemptAt: null,
+        },
       })
       await noteShare(tx, { id, document_id: share.documentId, peer: share.peer, state: 'queued' }, at)
     } else if (share.state !== 'relayed') {

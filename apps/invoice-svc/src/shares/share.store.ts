@@ -39,7 +39,16 @@ export async function liveShare(tx: Pick<Tx, 'share'>, documentId: string, peer:
 /** @returns false when a live share is there already */
 export async function insertShare(
   tx: Tx,
-  share: { id: string; documentId: string; kind: string; peer: string; messageId: string; contentDigest: Uint8Array; queuedAt: Date; createdBy: string },
+  share: {
+    id: string
+    documentId: string
+    kind: string
+    peer: string
+    messageId: string
+    contentDigest: Uint8Array
+    queuedAt: Date
+    createdBy: string
+  },
 ): Promise<boolean> {
   const inserted = await tx.$executeRaw`
     INSERT INTO share (id, document_id, kind, peer, message_id, content_digest, state, queued_at, created_by)
@@ -50,7 +59,13 @@ export async function insertShare(
 
 export async function listShares(
   db: Db,
-  filter: { state?: ShareState | undefined; peerId?: string | undefined; documentId?: string | undefined; after?: string | undefined; limit: number },
+  filter: {
+    state?: ShareState | undefined
+    peerId?: string | undefined
+    documentId?: string | undefined
+    after?: string | undefined
+    limit: number
+  },
 ): Promise<ShareRow[]> {
   return await db.share.findMany({
     where: {
@@ -85,7 +100,13 @@ function stamp(stage: Stage, at: Date): Prisma.Sql {
 }
 
 /** A stage that is reached late sets its time and leaves the state where it is. */
-export async function advanceShares(app: Pick<App, 'metrics'>, tx: Tx, messageIds: readonly string[], stage: Stage, at: Date): Promise<void> {
+export async function advanceShares(
+  app: Pick<App, 'metrics'>,
+  tx: Tx,
+  messageIds: readonly string[],
+  stage: Stage,
+  at: Date,
+): Promise<void> {
   if (messageIds.length === 0) return
   const moved = await tx.$queryRaw<Moved[]>`
     UPDATE share SET state = CASE WHEN state IN ${BEFORE[stage]} THEN ${stage} ELSE state END, ${stamp(stage, at)},
@@ -100,11 +121,19 @@ export async function advanceShares(app: Pick<App, 'metrics'>, tx: Tx, messageId
 }
 
 export async function noteShare(tx: Tx, row: { id: string; document_id: string; peer: string; state: string }, at: Date): Promise<void> {
-  await recordChange(tx, at, { topic: 'share', subject: row.id, data: { id: row.id, documentId: row.document_id, peerId: row.peer, state: row.state } })
+  await recordChange(tx, at, {
+    topic: 'share',
+    subject: row.id,
+    data: { id: row.id, documentId: row.document_id, peerId: row.peer, state: row.state },
+  })
 }
 
 /** Why a share stands still and when it is tried next. */
-export async function explainShares(tx: Pick<Tx, '$executeRaw'>, messageIds: readonly string[], wait: { code: string; cause: string; nextAttemptAt: Date; attempts?: number }): Promise<void> {
+export async function explainShares(
+  tx: Pick<Tx, '$executeRaw'>,
+  messageIds: readonly string[],
+  wait: { code: string; cause: string; nextAttemptAt: Date; attempts?: number },
+): Promise<void> {
   await tx.$executeRaw`
     UPDATE share SET cause = ${wait.cause}, last_code = ${wait.code}, next_attempt_at = ${wait.nextAttemptAt}, attempts = GREATEST(attempts + 1, ${wait.attempts ?? 0}::int)
     WHERE message_id = ANY(${[...messageIds]}::uuid[]) AND state IN ('queued', 'sealed', 'relayed')`

@@ -16,16 +16,60 @@ const params = z.strictObject({ id: uuid })
 const tag = 'shares'
 
 const create = route({
-  method: 'POST', path: '/v1/documents/:id/shares', scope: 'shares:write', tag, summary: 'Share an issued document with a peer', params, body: z.strictObject({ peerId: fleetId }),
-  status: 202, response: shareView, problems: [404, 409],
+  method: 'POST',
+  path: '/v1/documents/:id/shares',
+  scope: 'shares:write',
+  tag,
+  summary: 'Share an issued document with a peer',
+  params,
+  body: z.strictObject({ peerId: fleetId }),
+  status: 202,
+  response: shareView,
+  problems: [404, 409],
 })
 const list = route({
-  method: 'GET', path: '/v1/shares', scope: 'documents:read', tag, summary: 'Newest first', status: 200, response: pageOf(shareView),
+  method: 'GET',
+  path: '/v1/shares',
+  scope: 'documents:read',
+  tag,
+  summary: 'Newest first',
+  status: 200,
+  response: pageOf(shareView),
   query: z.strictObject({ ...pageQuery, state: shareStates.optional(), peerId: fleetId.optional(), documentId: uuid.optional() }),
 })
-const get = route({ method: 'GET', path: '/v1/shares/:id', scope: 'documents:read', tag, summary: 'One share: its stages, and why it waits', params, status: 200, response: shareView, problems: [404] })
-const retry = route({ method: 'POST', path: '/v1/shares/:id/retry', scope: 'shares:write', tag, summary: 'Try now', params, status: 202, response: shareView, problems: [404, 409] })
-const cancel = route({ method: 'POST', path: '/v1/shares/:id/cancel', scope: 'shares:write', tag, summary: 'Cancel before it is sealed', params, status: 200, response: shareView, problems: [404, 409] })
+const get = route({
+  method: 'GET',
+  path: '/v1/shares/:id',
+  scope: 'documents:read',
+  tag,
+  summary: 'One share: its stages, and why it waits',
+  params,
+  status: 200,
+  response: shareView,
+  problems: [404],
+})
+const retry = route({
+  method: 'POST',
+  path: '/v1/shares/:id/retry',
+  scope: 'shares:write',
+  tag,
+  summary: 'Try now',
+  params,
+  status: 202,
+  response: shareView,
+  problems: [404, 409],
+})
+const cancel = route({
+  method: 'POST',
+  path: '/v1/shares/:id/cancel',
+  scope: 'shares:write',
+  tag,
+  summary: 'Cancel before it is sealed',
+  params,
+  status: 200,
+  response: shareView,
+  problems: [404, 409],
+})
 
 @Controller()
 export class SharesController {
@@ -40,7 +84,12 @@ export class SharesController {
   async list(@Called() { query }: Call<typeof list>): Promise<{ items: ShareView[]; next: string | null }> {
     const rows = await listShares(this.app.db, query)
     const verdicts = await verdictsFor(this.app.db, 'received', rows)
-    return toPage(rows, query.limit, (row) => viewShare(row, verdicts(row)), (row) => row.id)
+    return toPage(
+      rows,
+      query.limit,
+      (row) => viewShare(row, verdicts(row)),
+      (row) => row.id,
+    )
   }
 
   @Serves(get)

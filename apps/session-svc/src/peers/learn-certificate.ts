@@ -10,23 +10,33 @@ import type { BundleSource } from '../sessions/bundle-source.js'
 import { lockPeer } from './peers.store.js'
 import { adoptCertificate } from './pin-peer.js'
 
+/** A certificate learnt this recently is the peer's newest: a message that names yet another one will not open later. */
+const FRESH_MS = 60_000
+
 export class CertificateLearner {
   readonly #context: Context
   readonly #bundles: BundleSource
   readonly #running = new Set<string>()
+  readonly #learntAt = new Map<string, number>()
 
   constructor(context: Context, bundles: BundleSource) {
     this.#context = context
     this.#bundles = bundles
   }
 
-  /** In the background; one attempt per peer at a time. A failure leaves everything as it was: the message comes again. */
-  want(fleetId: string): void {
-    if (this.#running.has(fleetId)) return
+  /**
+   * Asks in the background, once per peer at a time.
+   * @returns false when the peer's newest certificate has been learnt just now, so that asking again is of no use
+   */
+  want(fleetId: string): boolean {
+    const learntAt = this.#learntAt.get(fleetId)
+    if (learntAt !== undefined && Math.abs(this.#context.clock.now() - learntAt) < FRESH_MS) return false
+    if (this.#running.has(fleetId)) return true
     this.#running.add(fleetId)
     this.#learn(fleetId)
       .catch((error: unknown) => this.#context.log.warn({ err: error, peer: fleetId }, 'the certificate of a peer could not be learnt'))
       .finally(() => this.#running.delete(fleetId))
+    return true
   }
 
   async #learn(fleetId: string): Promise<void> {
@@ -39,6 +49,7 @@ export class CertificateLearner {
       const pinned = await lockPeer(tx, fleetId)
       if (pinned) await adoptCertificate(this.#context, tx, certificate, bytes, pinned, 'peer')
     })
+    this.#learntAt.set(fleetId, this.#context.clock.now())
     this.#context.audit.committed()
   }
 }

@@ -44,10 +44,16 @@ export class OpenMessages {
   readonly #identity: Identity
   readonly #store: SessionStore
   readonly #queue: PeerQueue
-  readonly #certificateWanted: (fleetId: string) => void
+  readonly #certificateWanted: (fleetId: string) => boolean
 
-  /** @param certificateWanted a peer uses a certificate that is not known here: to be fetched in the background */
-  constructor(context: Context, identity: Identity, store: SessionStore, queue: PeerQueue, certificateWanted: (fleetId: string) => void) {
+  /** @param certificateWanted a peer uses a certificate that is not known here: fetches it in the background, or says false */
+  constructor(
+    context: Context,
+    identity: Identity,
+    store: SessionStore,
+    queue: PeerQueue,
+    certificateWanted: (fleetId: string) => boolean,
+  ) {
     this.#context = context
     this.#identity = identity
     this.#store = store
@@ -82,7 +88,6 @@ export class OpenMessages {
       if (outcome.ok) continue
       metrics.openFailures.inc({ code: outcome.code })
       if (outcome.code === 'DuplicateMessage' || outcome.code === 'ReplayDetected') metrics.replaysRejected.inc()
-      if (outcome.code === 'IdentityChanged') this.#certificateWanted(fleetId)
     }
     return outcomes
   }
@@ -203,12 +208,14 @@ export class OpenMessages {
     const { audit, limits, log } = this.#context
     const envelope = { peer: peer.fleetId, envelopeDigest: toHex(digest) }
     log.warn({ ...envelope, code: error.code }, 'an envelope did not open')
+    if (error.code === 'IdentityChanged' && this.#certificateWanted(peer.fleetId)) {
+      return refuse('NotReady', 'the peer has renewed its certificate; it is being fetched', limits.retryAfterMs)
+    }
     if (error.code === 'VerificationFailed')
       await audit.record(tx, 'VerificationFailed', { ...envelope, what: 'commitment', code: error.code })
     if (error.code === 'IdentityChanged')
       await audit.record(tx, 'VerificationFailed', { ...envelope, what: 'certificate', code: error.code })
     if (error.code === 'ReplayDetected' || error.code === 'DuplicateMessage') await audit.record(tx, 'ReplayRejected', envelope)
-    // The certificate is on its way: the only failure that time mends.
-    return refuse(error.code, error.message, error.code === 'IdentityChanged' ? limits.retryAfterMs : undefined)
+    return refuse(error.code, error.message)
   }
 }

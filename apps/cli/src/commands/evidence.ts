@@ -1,0 +1,32 @@
+/** `tallystick evidence verify FILE`: offline, needs neither fleet nor network. */
+import { EVIDENCE_MAX_CHARS } from '@tallystick/merkle-log/evidence'
+import { verifyEvidence } from '@tallystick/merkle-log/evidence-verify'
+import { readText } from '../api.js'
+import { CommandError, EXIT, type ExitCode, type Printer } from '../outcome.js'
+
+export async function evidenceVerify(file: string, print: Printer): Promise<ExitCode> {
+  const text = readText(file, 'evidence file')
+  if (text.length > EVIDENCE_MAX_CHARS) throw new CommandError(EXIT.integrity, `The evidence file is longer than ${EVIDENCE_MAX_CHARS} characters.`)
+  let json: unknown
+  try {
+    json = JSON.parse(text)
+  } catch {
+    throw new CommandError(EXIT.integrity, 'The evidence file is not JSON.')
+  }
+  const result = verifyEvidence(json)
+  for (const check of result.checks) print.line(`${check.ok ? 'ok    ' : 'FAILED'} ${check.name}  ${check.detail}`)
+  for (const part of result.missing) print.line(`absent ${part}`)
+  const { summary } = result
+  if (summary !== undefined) {
+    print.line('')
+    print.line(`${summary.sender.displayName} (${summary.sender.fleetId})`)
+    print.line(`  signed this ${summary.kind} for ${summary.recipient.displayName} (${summary.recipient.fleetId})`)
+    print.line(`  on ${new Date(summary.issuedAt).toISOString()}`)
+    if (summary.verdict !== undefined) print.line(`  which signed the verdict "${summary.verdict.verdict}" on ${new Date(summary.verdict.at).toISOString()}`)
+    print.line('Compare the fleet ids with those you trust: this file cannot say who stands behind them.')
+  }
+  const failed = result.checks.filter((check) => !check.ok).map((check) => check.name)
+  if (failed.length > 0) print.problem(`The evidence does not hold: ${failed.join(', ')}.`)
+  print.result(result)
+  return result.ok ? EXIT.ok : EXIT.integrity
+}

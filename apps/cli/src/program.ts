@@ -1,0 +1,98 @@
+/** The `tallystick` command: verbs, options and exit codes. The work is in `commands/`. */
+import { Command, CommanderError } from 'commander'
+import { Api, findTarget, type TargetOptions } from './api.js'
+import { auditVerify, type AuditVerifyOptions } from './commands/audit.js'
+import { doctor } from './commands/doctor.js'
+import { evidenceVerify } from './commands/evidence.js'
+import { invoiceImport, invoiceSend, invoiceShow, invoiceWatch, type WatchOptions } from './commands/invoice.js'
+import { peerAdd, peerList, peerVerify } from './commands/peer.js'
+import { CommandError, EXIT, type ExitCode, type Io, Printer } from './outcome.js'
+
+interface CommonOptions extends TargetOptions {
+  readonly json?: boolean
+  readonly quiet?: boolean
+}
+
+/**
+ * @param args without node and script
+ * @returns 0 ok, 2 usage, 3 validation, 4 unreachable, 5 integrity
+ */
+export async function run(args: readonly string[], io: Io): Promise<ExitCode> {
+  let exitCode: ExitCode = EXIT.ok
+  let print = new Printer(io, args.includes('--json'), args.includes('--quiet'))
+
+  /** Gives every verb the common options, its printer and, unless it works offline, the API. */
+  const verb = (parent: Command, usage: string, description: string, offline = false) => {
+    const command = parent.command(usage).description(description)
+    command.option('--json', 'print one JSON object').option('--quiet', 'print problems only')
+    if (!offline) command.option('--fleet <dir>', 'folder with fleet.json').option('--url <url>', 'API of the fleet').option('--token-file <file>', 'file that holds the bearer token')
+    return command
+  }
+  const begin = (command: Command): void => {
+    const { json = false, quiet = false } = command.opts<CommonOptions>()
+    print = new Printer(io, json, quiet)
+  }
+  const online = async (command: Command, work: (api: Api) => Promise<ExitCode>): Promise<void> => {
+    begin(command)
+    exitCode = await work(new Api(findTarget(command.opts<CommonOptions>(), io)))
+  }
+
+  const program = new Command('tallystick').description('Invoices between organisations, with evidence that can be checked offline.').helpCommand(true)
+  const group = (name: string, description: string) => program.command(name).description(description)
+
+  verb(program, 'doctor', 'check that the fleet is well').action((_options, command: Command) => online(command, (api) => doctor(api, print)))
+
+  const evidence = group('evidence', 'evidence files')
+  verb(evidence, 'verify <file>', 'check an evidence file offline', true).action(async (file: string, _options, command: Command) => {
+    begin(command)
+    exitCode = await evidenceVerify(file, print)
+  })
+
+  const audit = group('audit', 'the audit log')
+  verb(audit, 'verify', 'recompute the log and compare it with its signed checkpoint')
+    .option('--vkey <key>', 'verifier key to trust instead of the certificate’s')
+    .option('--state <file>', 'keeps the checkpoint seen last; a later run proves that history only grew')
+    .action((options: AuditVerifyOptions, command: Command) => online(command, (api) => auditVerify(api, options, print)))
+
+  const peer = group('peer', 'other fleets')
+  verb(peer, 'add <invitation>', 'pin a peer by its invitation: the line, a file, or - for standard input').action((invitation: string, _options, command: Command) => online(command, (api) => peerAdd(api, invitation, print)))
+  verb(peer, 'verify <fleetId>', 'its fingerprint was compared with its people')
+    .option('--fingerprint <digits>', 'as they read it to you; compared with the pinned one')
+    .action((id: string, options: { fingerprint?: string }, command: Command) => online(command, (api) => peerVerify(api, id, options.fingerprint, print)))
+  verb(peer, 'list', 'pinned peers').action((_options, command: Command) => online(command, (api) => peerList(api, print)))
+
+  const invoice = group('invoice', 'documents and their way to the peer')
+  verb(invoice, 'import <file>', 'UBL 2.1 or JSON, - for standard input')
+    .option('--issue', 'number, validate and freeze it too')
+    .option('--series <name>', 'number series for --issue')
+    .action((file: string, options: { issue?: boolean; series?: string }, command: Command) => online(command, (api) => invoiceImport(api, file, options, print)))
+  verb(invoice, 'send <documentId> <fleetId>', 'share an issued document')
+    .option('--watch', 'and follow it')
+    .option('--until <stage>', 'with --watch: stop at this stage')
+    .option('--timeout <seconds>', 'with --watch: give up, exit code 4')
+    .action((id: string, peerId: string, options: { watch?: boolean } & WatchOptions, command: Command) => online(command, (api) => invoiceSend(api, id, peerId, options, print)))
+  verb(invoice, 'show <documentId>', 'one document')
+    .option('--format <format>', 'summary, xml or html', 'summary')
+    .action((id: string, options: { format: string }, command: Command) => online(command, (api) => invoiceShow(api, id, options.format, print)))
+  verb(invoice, 'watch <shareId>', 'print each stage of a share as it is reached')
+    .option('--until <stage>', 'stop at this stage; default: at the verdict')
+    .option('--timeout <seconds>', 'give up, exit code 4')
+    .action((id: string, options: WatchOptions, command: Command) => online(command, (api) => invoiceWatch(api, id, options, print)))
+
+  throwInsteadOfExit(program, io)
+  try {
+    await program.parseAsync([...args], { from: 'user' })
+    return exitCode
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage
+    if (!(error instanceof CommandError)) throw error
+    print.problem(error.message)
+    print.result({ ok: false, exitCode: error.exitCode, message: error.message, ...error.body })
+    return error.exitCode
+  }
+}
+
+function throwInsteadOfExit(command: Command, io: Io): void {
+  command.exitOverride().configureOutput({ writeOut: (text) => io.out.write(text), writeErr: (text) => io.err.write(text) })
+  for (const child of command.commands) throwInsteadOfExit(child, io)
+}
