@@ -5,7 +5,7 @@
  */
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { onNode24 } from './process/node24.mjs'
 
@@ -47,6 +47,8 @@ async function generateClients() {
   process.stderr.write(`generating Prisma clients: ${stale.map(([short]) => short).join(', ')}\n`)
   const runs = await Promise.all(stale.map(async ([short]) => ({ short, ...(await runPrisma(short, ['generate'])) })))
   for (const { short, code, output } of runs) if (code !== 0) fail(`prisma generate failed for ${short}:\n${output}`)
+  // The incremental compiler does not notice all files of a client that was replaced under it.
+  for (const [short] of stale) rmSync(path.join(ROOT, 'apps', `${short}-svc`, 'tsconfig.tsbuildinfo'), { force: true })
   mkdirSync(path.dirname(STAMPS), { recursive: true })
   writeFileSync(STAMPS, JSON.stringify({ ...stamps, ...Object.fromEntries(stale) }))
   return stale.map(([short]) => short)

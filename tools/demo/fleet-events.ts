@@ -13,10 +13,7 @@ export async function waitInFleet<T>(fleet: FleetInfo, what: string, look: () =>
   const signal = AbortSignal.any([options.signal, close.signal])
   let wake: () => void = () => undefined
   let pending = false
-  const events = followEvents(fleet, signal, () => {
-    pending = true
-    wake()
-  })
+  let events: Promise<void> | undefined
   const deadline = Date.now() + options.withinMs
   try {
     for (;;) {
@@ -24,6 +21,10 @@ export async function waitInFleet<T>(fleet: FleetInfo, what: string, look: () =>
       pending = false
       const found = await look()
       if (found !== undefined) return found
+      events ??= followEvents(fleet, signal, () => {
+        pending = true
+        wake()
+      })
       if (Date.now() > deadline) throw new Error(`${what} did not happen within ${options.withinMs / 1000} s${options.describe === undefined ? '' : `: ${options.describe()}`}`)
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, LOOK_EVERY_MS)
@@ -45,6 +46,7 @@ async function followEvents(fleet: FleetInfo, signal: AbortSignal, onEvent: () =
   try {
     const response = await fetch(`${fleet.api.url}/v1/events`, { headers: { authorization: `Bearer ${fleet.api.tokens.admin}`, accept: 'text/event-stream' }, signal })
     if (!response.ok || response.body === null) return
+    onEvent() // what happened before the stream stood is seen by this look
     const decoder = new TextDecoder()
     for await (const chunk of response.body) if (/^event:/m.test(decoder.decode(chunk as Uint8Array, { stream: true }))) onEvent()
   } catch {

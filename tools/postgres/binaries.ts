@@ -76,13 +76,13 @@ export function postgresHome(account: Account | undefined): string {
   if (!existsSync(copy)) {
     mkdirSync(SHARED_STATE_DIR, { recursive: true, mode: 0o755 })
     const half = `${copy}.${process.pid}`
-    cpSync(native, half, { recursive: true, verbatimSymlinks: true })
-    restoreLinks(half)
     try {
+      cpSync(native, half, { recursive: true, verbatimSymlinks: true })
+      restoreLinks(half)
       renameSync(half, copy)
     } catch (error) {
       rmSync(half, { recursive: true, force: true })
-      if (!existsSync(copy)) throw error
+      if (!existsSync(copy)) throw error // else: another launcher was quicker
     }
   }
   return copy
@@ -93,7 +93,7 @@ function restoreLinks(native: string): void {
   const list = path.join(native, 'pg-symlinks.json')
   if (!existsSync(list)) return
   for (const { source, target } of JSON.parse(readFileSync(list, 'utf8')) as { source: string; target: string }[]) {
-    const link = path.join(native, '..', target)
+    const link = path.join(native, path.relative('native', target))
     if (existsSync(link)) continue
     accessSync(path.dirname(link), constants.W_OK)
     symlinkSync(path.relative(path.dirname(target), source), link)

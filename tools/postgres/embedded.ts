@@ -42,6 +42,7 @@ export async function startEmbeddedPostgres(options: EmbeddedOptions): Promise<E
   const home = postgresHome(account)
   const dataDir = path.resolve(options.dataDir)
   if (!existsSync(path.join(dataDir, 'PG_VERSION'))) await initialise(home, dataDir, options.passwordFile, account, options.durable)
+  if (!existsSync(options.passwordFile)) throw new Error(`${dataDir} holds a database, but its password file ${options.passwordFile} is missing: restore it, or remove the data folder to begin again`)
   const password = readFileSync(options.passwordFile, 'utf8').trim()
   await endLeftover(dataDir)
 

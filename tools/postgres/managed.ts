@@ -1,6 +1,6 @@
 /** An embedded PostgreSQL that is kept running in a folder, for one fleet or for several. */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { createHash } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import path from 'node:path'
 import { KeepRunning, type KeepEvent } from '../process/keep-running.ts'
 import { isReachable, serverAccount, SHARED_STATE_DIR } from './binaries.ts'
@@ -64,7 +64,7 @@ function dataFolder(directory: string): string {
   if (existsSync(pointer)) return readFileSync(pointer, 'utf8').trim()
   const account = serverAccount()
   if (account === undefined || isReachable(directory, account)) return path.join(directory, 'data')
-  const elsewhere = path.join(SHARED_STATE_DIR, `data-${createHash('sha256').update(path.resolve(directory)).digest('hex').slice(0, 16)}`)
+  const elsewhere = path.join(SHARED_STATE_DIR, `data-${randomBytes(8).toString('hex')}`)
   mkdirSync(SHARED_STATE_DIR, { recursive: true, mode: 0o755 })
   writeFileSync(pointer, `${elsewhere}\n`)
   return elsewhere

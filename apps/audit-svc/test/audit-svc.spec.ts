@@ -1,4 +1,5 @@
 /** audit-svc against a real PostgreSQL and a real NATS server. */
+import { randomInt } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync, copyFileSync, chmodSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
@@ -103,7 +104,7 @@ async function runSessionStandIn(): Promise<void> {
 
 const event = (size = 1): AuditEvent => newAuditEvent({ type: 'DocumentShredded', actor: 'invoice-svc', body: { documentId: uuidv7(size, systemRandom) }, at: Date.now(), id: uuidv7(Date.now(), systemRandom) })
 const events = (count: number): AuditEvent[] => Array.from({ length: count }, () => event())
-const items = (answer: { ok: boolean }) => (answer as { items: { eventId: string; index: number }[] }).items
+const items = (answer: { ok: boolean }) => (answer as unknown as { items: { eventId: string; index: number }[] }).items
 
 async function eventually<T>(work: () => Promise<T>, holds: (value: T) => boolean, ms = 15_000): Promise<T> {
   const end = performance.now() + ms
@@ -204,7 +205,7 @@ describe('the log of one fleet', () => {
       expect(verifyInclusion(leafHash(proof.leaf), proof.index, proof.size, proof.proof, root)).toBe(true)
     }
     for (let i = 0; i < 40; i++) {
-      const [from, to] = [Math.floor(Math.random() * verified.size), Math.floor(Math.random() * verified.size)].sort((a, b) => a - b) as [number, number]
+      const [from, to] = [randomInt(verified.size), randomInt(verified.size)].sort((a, b) => a - b) as [number, number]
       const proof = await invoice.call(auditConsistency, { from, to })
       if (!proof.ok) throw new Error(proof.message)
       expect([toHex(proof.fromRoot), toHex(proof.toRoot)]).toEqual([toHex(rootOf(from)), toHex(rootOf(to))])
@@ -281,7 +282,7 @@ describe('a log that somebody has touched', () => {
     ['the root of the head is changed', `UPDATE audit_head SET root = sha256('x')`, /not that of its/],
     ['a stream is changed', `UPDATE audit_leaf SET stream = 'sharing' WHERE idx = 1`, /columns of leaf 1/],
   ])('%s: detected, the log stops and stays stopped', async (_name, tampering, reason) => {
-    const database = await postgres.createFleet(`t${Math.random().toString(36).slice(2, 8)}`)
+    const database = await postgres.createFleet(`t${randomInt(1_000_000)}`)
     const first = await runAudit(database)
     const invoice = await clientAs('invoice-svc')
     const { items: appended } = await invoice.call(auditAppend, { events: events(9) }) as { items: { eventId: string; index: number }[] }

@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import { CommandError, EXIT, type Io } from './outcome.js'
 
 export interface Target {
@@ -19,6 +20,8 @@ export interface TargetOptions {
 }
 
 const REQUEST_MS = 30_000
+/** The API takes 100 requests a minute per endpoint: reading a long log waits its turn, this long at most each time. */
+const MAX_PAUSE_MS = 65_000
 
 /** @throws CommandError usage */
 export function findTarget(options: TargetOptions, io: Io): Target {
@@ -64,6 +67,7 @@ interface Problem {
   detail?: string
   errors?: { pointer: string; rule: string; message: string }[]
   traceId?: string
+  retryAfterMs?: number
 }
 
 export class Api {
@@ -93,19 +97,29 @@ export class Api {
     return (await this.#request('POST', path, { headers, body: contentType === undefined ? JSON.stringify(body) : (body as string) })).json() as Promise<T>
   }
 
-  /** @throws CommandError unreachable (no answer, 5xx), validation (any other refusal) */
+  /** @throws CommandError unreachable (no answer, 5xx), validation (any other refusal); waits and repeats on 429 */
   async #request(method: string, path: string, init: { headers?: Record<string, string>; body?: string }): Promise<Response> {
-    let response: Response
+    for (;;) {
+      const response = await this.#once(method, path, init)
+      if (response.ok) return response
+      const problem = (await response.json().catch(() => ({}))) as Problem
+      if (response.status !== 429) throw refusal(response.status, problem)
+      await pause(Math.min(MAX_PAUSE_MS, Math.max(50, problem.retryAfterMs ?? 1_000)))
+    }
+  }
+
+  async #once(method: string, path: string, init: { headers?: Record<string, string>; body?: string }): Promise<Response> {
     try {
-      response = await fetch(`${this.#target.url}${path}`, { ...init, method, headers: { authorization: `Bearer ${this.#target.token}`, ...init.headers }, signal: AbortSignal.timeout(REQUEST_MS), redirect: 'error' })
+      return await fetch(`${this.#target.url}${path}`, { ...init, method, headers: { authorization: `Bearer ${this.#target.token}`, ...init.headers }, signal: AbortSignal.timeout(REQUEST_MS), redirect: 'error' })
     } catch (error) {
       throw new CommandError(EXIT.unreachable, `${this.#target.url} does not answer (${causeOf(error)}).`)
     }
-    if (response.ok) return response
-    const problem = (await response.json().catch(() => ({}))) as Problem
-    const faults = (problem.errors ?? []).map((fault) => `\n  ${fault.pointer || '/'}: ${fault.message} (${fault.rule})`).join('')
-    throw new CommandError(response.status >= 500 ? EXIT.unreachable : EXIT.validation, `${problem.code ?? response.status}: ${problem.detail ?? 'the request was refused'}${faults}`, { status: response.status, ...problem })
   }
+}
+
+function refusal(status: number, problem: Problem): CommandError {
+  const faults = (problem.errors ?? []).map((fault) => `\n  ${fault.pointer || '/'}: ${fault.message} (${fault.rule})`).join('')
+  return new CommandError(status >= 500 ? EXIT.unreachable : EXIT.validation, `${problem.code ?? status}: ${problem.detail ?? 'the request was refused'}${faults}`, { status, ...problem })
 }
 
 function causeOf(error: unknown): string {

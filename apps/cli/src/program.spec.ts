@@ -111,6 +111,13 @@ describe('peer and invoice', () => {
     expect((await cli('invoice', 'watch', 's1', '--until', 'sealed', ...fleet())).code).toBe(0)
   })
 
+  it('waits its turn when the API says so', async () => {
+    let asked = 0
+    answers['GET /v1/peers'] = () => (++asked < 3 ? { problem: { status: 429, code: 'RateLimited', detail: 'later', retryAfterMs: 60 } } : { items: [], next: null })
+    expect(await cli('peer', 'list', ...fleet())).toMatchObject({ code: 0, out: 'no peers yet\n' })
+    expect(asked).toBe(3)
+  })
+
   it('lists all pages of peers', async () => {
     const peer = (fleetId: string) => ({ fleetId, displayName: 'X', fingerprint: '1', state: 'active', verified: false, cause: null, session: null, connection: null })
     answers['GET /v1/peers'] = ({ query }) => (query.get('after') === null ? { items: [peer('a')], next: 'a' } : { items: [peer('b')], next: null })

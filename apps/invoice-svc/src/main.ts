@@ -3,6 +3,7 @@ import 'reflect-metadata'
 import { PrismaPg } from '@prisma/adapter-pg'
 import { runService } from '@tallystick/service-host/host'
 import { z } from 'zod'
+import { TRANSACTION } from './app.js'
 import { PrismaClient } from './gen/client.js'
 import { configureEdge } from './http/configure.js'
 import { TokenBook } from './http/tokens.js'
@@ -21,6 +22,7 @@ await runService({
   }),
   async start(host) {
     const db = new PrismaClient({
+      transactionOptions: TRANSACTION,
       adapter: new PrismaPg(
         { connectionString: secretText(host.secret('database-url')), max: DATABASE_CONNECTIONS },
         { schema: 'invoice' },

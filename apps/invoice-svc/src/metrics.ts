@@ -41,8 +41,16 @@ export function createMetrics(registry: Registry): AppMetrics {
       labelNames: ['what'],
       registers,
     }),
-    signatureFailures: new Counter({ name: 'tallystick_signature_failures_total', help: 'Received statements whose signature was refused', registers }),
-    replayRejected: new Counter({ name: 'tallystick_replay_rejected_total', help: 'Received statements that had been used before', registers }),
+    signatureFailures: new Counter({
+      name: 'tallystick_signature_failures_total',
+      help: 'Received statements whose signature was refused',
+      registers,
+    }),
+    replayRejected: new Counter({
+      name: 'tallystick_replay_rejected_total',
+      help: 'Received statements that had been used before',
+      registers,
+    }),
     nonceStoreSize: new Gauge({ name: 'tallystick_nonce_store_size', help: 'Nonces of statements kept until they expire', registers }),
   }
 }

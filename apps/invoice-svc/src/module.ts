@@ -16,6 +16,7 @@ import { AnyDocumentController, documentsController, REFERRED_SCHEMAS } from './
 import { ChangeFeed } from './events/change-feed.js'
 import { recordChange } from './events/change.store.js'
 import { EventsController } from './events/events.controller.js'
+import { EvidenceController } from './evidence/evidence.controller.js'
 import { FleetController } from './fleet/fleet.controller.js'
 import { OwnFleet } from './fleet/own-fleet.js'
 import { openApi } from './http/openapi.js'
@@ -42,6 +43,7 @@ export const HTTP_CONTROLLERS: Array<Type<unknown>> = [
   AnyDocumentController,
   SharesController,
   InboxController,
+  EvidenceController,
   AuditController,
   EventsController,
   OpsController,

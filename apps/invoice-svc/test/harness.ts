@@ -8,7 +8,7 @@ import { PrismaPg } from '@prisma/adapter-pg'
 import { RpcFault } from '@tallystick/nats-rpc/fault'
 import { createLogger } from '@tallystick/service-host/logger'
 import { Registry } from 'prom-client'
-import type { App, Rpc } from '../src/app.js'
+import { TRANSACTION, type App, type Rpc } from '../src/app.js'
 import { PrismaClient } from '../src/gen/client.js'
 import { configureEdge } from '../src/http/configure.js'
 import { SCOPES, TokenBook, type Scope } from '../src/http/tokens.js'
@@ -65,7 +65,10 @@ export async function startInvoiceService(options: {
   limits?: Partial<Limits>
   background?: boolean
 }): Promise<Service> {
-  const db = new PrismaClient({ adapter: new PrismaPg({ connectionString: options.databaseUrl, max: 12 }, { schema: 'invoice' }) })
+  const db = new PrismaClient({
+    transactionOptions: TRANSACTION,
+    adapter: new PrismaPg({ connectionString: options.databaseUrl, max: 12 }, { schema: 'invoice' }),
+  })
   const tokens = { admin: newToken(), auditor: newToken(), other: newToken() }
   const reading = SCOPES.filter((scope) => scope.endsWith(':read'))
   const entry = (name: keyof typeof tokens, scopes: readonly Scope[]) => ({

@@ -2,7 +2,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { decodePayload, encodePayload, contentDigest } from '@tallystick/wire/payload'
 import { startPostgres, type TestPostgres } from '../../../tools/testing/postgres.ts'
 import { draftInvoice, startInvoiceService, type Service } from './harness.ts'
-import { carry, replay, StandInFleet } from './two-fleets.ts'
+import { recordProgress } from '../src/messages/relay-progress.js'
+import { carry, replay, sealedPayload, sealForTest, StandInFleet } from './two-fleets.ts'
 
 let postgres: TestPostgres
 const seller = { fleet: new StandInFleet('acme') } as { fleet: StandInFleet; service: Service }
@@ -199,6 +200,46 @@ describe('one invoice', () => {
     expect(answer).toMatchObject({ outcome: 'refused', code: 'InvalidSignature' })
     await until(async () => buyer.fleet.events.some((event) => event.type === 'SignatureRejected'))
   })
+
+  it('a statement that was used before is a replay, under whichever message id it comes', async () => {
+    const documentId = await issued()
+    const id = (await share(documentId)).json.shareId as string
+    const { messageId } = await carryUntil(inState(id, 'delivered'))
+    const genuine = sealedPayload(seller.fleet.sent.find((item) => item.messageId === messageId)!.envelope)
+    const forged = encodePayload({ ...decodePayload(genuine), id: '0198c0de-0000-7000-8000-00000000abcd', seq: 9_000 })
+    const [answer] = await replay({ envelope: sealForTest(forged) }, seller.fleet, buyer.service)
+    expect(answer).toMatchObject({ outcome: 'refused', code: 'ReplayDetected' })
+    await until(async () => buyer.fleet.events.some((event) => event.type === 'ReplayRejected'))
+    expect(await buyer.service.db.inbox.count({ where: { documentId } })).toBe(1)
+  })
+
+  it('what the relay reports is shown; a refusal ends the share until it is retried', async () => {
+    const documentId = await issued()
+    const id = (await share(documentId)).json.shareId as string
+    const { messageId } = await until(inState(id, 'relayed'))
+    seller.fleet.queue.splice(0)
+    const at = Date.now()
+    await recordProgress(seller.service.app, [
+      { state: 'waiting', messageId, at, code: 'Network', cause: 'The peer does not answer.', attempts: 3, nextAttemptAt: at + 5_000 },
+    ])
+    expect(await shareState(id)).toMatchObject({
+      state: 'relayed',
+      cause: 'The peer does not answer.',
+      code: 'Network',
+      attempts: 3,
+      nextAttemptAt: new Date(at + 5_000).toISOString(),
+    })
+    await recordProgress(seller.service.app, [
+      { state: 'refused', messageId, at, code: 'UnauthorizedPeer', cause: 'The peer does not know us.' },
+    ])
+    expect(await shareState(id)).toMatchObject({ state: 'refused', code: 'UnauthorizedPeer', times: { refused: expect.any(String) } })
+    // Late news of the old message change nothing.
+    await recordProgress(seller.service.app, [{ state: 'stored', messageId, at, hopReceipt: new Uint8Array(8) }])
+    expect((await shareState(id)).state).toBe('refused')
+    const retried = await seller.service.request('POST', `/v1/shares/${id}/retry`)
+    expect(retried.json.messageId).not.toBe(messageId)
+    await carryUntil(inState(id, 'delivered'))
+  })
 })
 
 describe('waiting', () => {
@@ -292,17 +333,27 @@ describe('the sharing stream of the audit log', () => {
         .map((event) => event.type)
         .sort(),
     ).toEqual(['MessageReceived', 'MessageReceived', 'MessageSent', 'MessageSent'])
+    const { verifyEvidence } = await import('@tallystick/merkle-log/evidence-verify')
+    for (const [side, path] of [
+      [seller, documentId],
+      [buyer, documentId],
+      [buyer, item.id as string],
+    ] as const) {
+      const evidence = await side.service.request('GET', `/v1/documents/${path}/evidence`)
+      expect([evidence.status, evidence.headers['tallystick-evidence']], evidence.text).toEqual([200, 'complete'])
+      const verified = verifyEvidence(evidence.json)
+      expect(verified.checks.filter((check) => !check.ok)).toEqual([])
+      expect(verified).toMatchObject({ ok: true, missing: [], summary: { verdict: { verdict: 'accepted' } } })
+    }
     const digest = (await seller.service.request('GET', `/v1/invoices/${documentId}`)).json.contentDigest as string
     expect(JSON.stringify(sharing())).not.toContain(digest)
     expect(sharing()[0]!.body).toMatchObject({ commitment: expect.stringMatching(/^[0-9a-f]{64}$/) })
   })
 
   it('a proof from another log is refused', async () => {
-    const key = buyer.fleet.log
     const { encodeLogProof, decodeLogProof } = await import('@tallystick/wire/messages')
     const documentId = await issued()
     const id = (await share(documentId)).json.shareId as string
-    buyer.fleet.tamper = undefined
     seller.fleet.tamper = (payload) => {
       const read = decodePayload(payload)
       if (read.kind !== 'log-proof') return payload
@@ -317,7 +368,13 @@ describe('the sharing stream of the audit log', () => {
     await carryUntil(async () => (await seller.service.db.inbound.count({ where: { outcome: 'refused', code: 'VerificationFailed' } })) > 0)
     seller.fleet.tamper = undefined
     expect(await seller.service.db.peerProof.count({ where: { documentId } })).toBe(0)
-    expect(key.publicKey).toHaveLength(32)
+    const evidence = await seller.service.request('GET', `/v1/documents/${documentId}/evidence`)
+    expect(evidence.status).toBe(409)
+    expect(evidence.json.errors.map((missing: { pointer: string }) => missing.pointer)).toEqual(
+      expect.arrayContaining(['/verdicts', '/recipient/log']),
+    )
+    const partial = await seller.service.request('GET', `/v1/documents/${documentId}/evidence?partial=true`)
+    expect([partial.status, partial.headers['tallystick-evidence']]).toEqual([200, 'incomplete'])
   })
 })
 

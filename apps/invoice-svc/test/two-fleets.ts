@@ -35,6 +35,16 @@ const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex')
 /** Plaintexts by envelope digest: what only the two sessions know. */
 const sealed = new Map<string, Uint8Array>()
 
+export function sealedPayload(envelope: Uint8Array): Uint8Array {
+  return sealed.get(hex(digestOf(envelope)))!
+}
+
+export function sealForTest(payload: Uint8Array): Uint8Array {
+  const envelope = new Uint8Array(randomBytes(64))
+  sealed.set(hex(digestOf(envelope)), payload)
+  return envelope
+}
+
 export class StandInFleet {
   readonly signing = keyPair()
   readonly log = keyPair()

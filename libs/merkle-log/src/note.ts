@@ -35,7 +35,6 @@ function refuse(reason: string): never {
 
 function checkText(text: string): void {
   if (!text.endsWith('\n')) refuse('text does not end in a line feed')
-  // eslint-disable-next-line no-control-regex
   if (/[\x00-\x09\x0b-\x1f\x7f]/.test(text) || !text.isWellFormed()) refuse('control character in the text')
 }
 

@@ -15,6 +15,7 @@ import { childTraceparent, correlationIdOr, currentContext, inheritedDeadline, t
 import { RpcFault, speaksAgainstCallee } from './fault.js'
 import { isFault, requestHeaders } from './headers.js'
 import { busMetrics, type BusMetrics } from './metrics.js'
+import { arrivalSubject } from './permissions.js'
 
 export interface CallOptions {
   /** Aborting rejects with the signal's AbortError; the callee may still execute the request. */
@@ -31,6 +32,10 @@ export interface ServiceClientOptions {
   readonly breaker?: BreakerNumbers
 }
 
+/** Why calls failed: the bus was away, the callee was (nobody listens, no answer), or the callee answered badly. */
+type Cause = 'bus' | 'absence' | 'answer'
+const GRAVITY: Record<Cause, number> = { bus: 0, absence: 1, answer: 2 }
+
 const faultBody = z.strictObject({ fault: errorCode, retryAfterMs: z.int().nonnegative().optional() })
 /** Room for headers beside the body. */
 const HEADER_BYTES = 1024
@@ -40,17 +45,24 @@ export class ServiceClient {
   readonly #metrics: BusMetrics
   readonly #breakers = new Map<string, Breaker>()
   readonly #listeners = new Set<(transition: BreakerTransition) => void>()
-  /** Circuits whose failures were all the loss of the bus itself. */
-  readonly #busOnly = new Set<Breaker>()
+  /** The worst cause of a circuit's failures since its last success. */
+  readonly #causes = new Map<Breaker, Cause>()
+  readonly #owners = new Map<Breaker, ServiceName>()
   readonly #endReconnect: () => void
+  readonly #endArrivals: () => void
 
   constructor(options: ServiceClientOptions) {
     this.#options = options
     this.#metrics = busMetrics(options.metrics)
     // What opened these circuits is known to be gone: waiting out the reset time would only stall.
-    this.#endReconnect = options.bus.onReconnect(() => {
-      for (const breaker of this.#busOnly) breaker.probeNow()
-      this.#busOnly.clear()
+    this.#endReconnect = options.bus.onReconnect(() => this.#probe((cause) => cause === 'bus'))
+    this.#endArrivals = options.bus.onConnection((connection) => {
+      connection.subscribe(arrivalSubject('*'), {
+        callback: (error, message) => {
+          if (error) return // a hint that is lost only costs the reset time
+          this.#probe((cause, owner) => cause !== 'answer' && message.subject === arrivalSubject(owner))
+        },
+      })
     })
   }
 
@@ -97,6 +109,7 @@ export class ServiceClient {
 
   close(): void {
     this.#endReconnect()
+    this.#endArrivals()
     for (const breaker of this.#breakers.values()) breaker.shutdown()
     this.#breakers.clear()
   }
@@ -142,6 +155,7 @@ export class ServiceClient {
       for (const listener of this.#listeners) listener(transition)
     })
     this.#breakers.set(contract.subject, breaker)
+    this.#owners.set(breaker, contract.owner)
     return breaker
   }
 
@@ -169,11 +183,30 @@ export class ServiceClient {
     } catch (error) {
       if (signal?.aborted) throw abortError(signal)
       if (!this.#options.bus.connected) throw this.#busAway(contract, context, breaker)
-      this.#busOnly.delete(breaker)
+      this.#remember(breaker, 'absence')
       throw transportFault(error, contract, timeout, correlationId)
     }
-    this.#busOnly.delete(breaker)
-    return readReply(contract, reply, correlationId)
+    try {
+      const response = readReply(contract, reply, correlationId)
+      this.#causes.delete(breaker)
+      return response
+    } catch (error) {
+      this.#remember(breaker, 'answer')
+      throw error
+    }
+  }
+
+  /** Failures that have left the window, or lie before a success, no longer speak. */
+  #remember(breaker: Breaker, cause: Cause): void {
+    const before = breaker.state === 'closed' && breaker.failures === 0 ? undefined : this.#causes.get(breaker)
+    this.#causes.set(breaker, before === undefined || GRAVITY[cause] > GRAVITY[before] ? cause : before)
+  }
+
+  #probe(gone: (cause: Cause, owner: ServiceName) => boolean): void {
+    for (const [breaker, cause] of this.#causes) {
+      const owner = this.#owners.get(breaker)
+      if (owner !== undefined && gone(cause, owner)) breaker.probeNow()
+    }
   }
 
   /** NATS's own timer ends the request and its entry in the inbox; whatever happens first wins. */
@@ -194,7 +227,7 @@ export class ServiceClient {
   }
 
   #busAway(contract: Contract, { correlationId }: CallContext, breaker: Breaker): RpcFault {
-    if (breaker.failures === 0) this.#busOnly.add(breaker)
+    this.#remember(breaker, 'bus')
     return new RpcFault('Network', contract.subject, 'not connected to NATS', { origin: 'transport', correlationId })
   }
 }

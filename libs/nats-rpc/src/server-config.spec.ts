@@ -18,8 +18,8 @@ describe('permissions', () => {
         expect(p.subscribe.allow.includes(c.subject), `${service} subscribes ${c.subject}`).toBe(c.owner === service)
       }
       const subjects = CATALOGUE.map((c) => c.subject)
-      expect(p.publish.allow.filter((s) => !subjects.includes(s))).toEqual([])
-      expect(p.subscribe.allow.filter((s) => !subjects.includes(s))).toEqual([`_INBOX_${service}.>`])
+      expect(p.publish.allow.filter((s) => !subjects.includes(s))).toEqual([`arrival.v1.${service}`])
+      expect(p.subscribe.allow.filter((s) => !subjects.includes(s))).toEqual([`_INBOX_${service}.>`, 'arrival.v1.*'])
     }
   })
 

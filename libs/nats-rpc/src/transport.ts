@@ -17,6 +17,7 @@ import { runRequest, traceIdOf, type CallContext } from './context.js'
 import { HandlerThrew } from './handles.js'
 import { faultHeaders, readRequestHeaders } from './headers.js'
 import { busMetrics, type BusMetrics } from './metrics.js'
+import { arrivalSubject } from './permissions.js'
 
 export interface NatsTransportOptions {
   readonly bus: Bus
@@ -71,7 +72,9 @@ export class NatsTransport extends Server implements CustomTransportStrategy {
       const owner = contractOf(handler, subject).owner
       if (owner !== this.#options.service) return callback(new Error(`${subject} belongs to ${owner}, not to ${this.#options.service}`))
     }
-    this.#endConnections = this.#options.bus.onConnection((connection) => this.#subscribe(connection))
+    const { bus } = this.#options
+    const ends = [bus.onConnection((connection) => this.#subscribe(connection)), bus.onReconnect(() => this.#sayArrived(bus.connection()))]
+    this.#endConnections = () => ends.forEach((end) => end())
     callback()
   }
 
@@ -105,6 +108,12 @@ export class NatsTransport extends Server implements CustomTransportStrategy {
         },
       })
     })
+    this.#sayArrived(connection)
+  }
+
+  /** Sent behind the subscriptions on the same connection: whoever hears it can call at once. */
+  #sayArrived(connection: NatsConnection | undefined): void {
+    connection?.publish(arrivalSubject(this.#options.service))
   }
 
   #receive(contract: Contract, handler: MessageHandler, message: Msg): void {

@@ -64,6 +64,36 @@ it('survives kill -9 of NATS: calls fail fast, then work again with the circuits
   expect(await caller.metrics.metrics()).toContain('tallystick_nats_connected 1')
 })
 
+it('a circuit opened because nobody listened probes as soon as the callee arrives', async () => {
+  const caller = start('invoice-svc')
+  await caller.bus.whenConnected()
+  for (let i = 0; i < 5; i++) await expect(caller.rpc.call(sessionFleet, {})).rejects.toMatchObject({ code: 'Network' })
+  expect(caller.rpc.circuits()[0]).toMatchObject({ state: 'open' })
+  const halfOpen = new Promise<void>((resolve) => caller.rpc.onTransition((t) => t.to === 'half-open' && resolve()))
+  const callee = start('session-svc')
+  await callee.serve([answer(sessionFleet)(async () => ({ ok: false, code: 'NotReady', message: 'x' }))])
+  await halfOpen
+  expect(await caller.rpc.call(sessionFleet, {})).toMatchObject({ ok: false })
+  expect(caller.rpc.circuits()[0]).toMatchObject({ state: 'closed' })
+})
+
+it('a circuit opened by bad answers waits out its reset time, also when the callee arrives again', async () => {
+  const [caller, callee] = [start('invoice-svc'), start('session-svc')]
+  await callee.serve([
+    answer(sessionFleet)(async () => {
+      throw new Error('broken')
+    }),
+  ])
+  await caller.bus.whenConnected()
+  for (let i = 0; i < 5; i++) await expect(caller.rpc.call(sessionFleet, {})).rejects.toMatchObject({ code: 'Internal' })
+  const heard = new Promise<void>((resolve) => caller.bus.connection()!.subscribe('arrival.v1.*', { callback: () => resolve() }))
+  await caller.bus.connection()!.flush()
+  const again = start('session-svc')
+  await again.serve([answer(sessionFleet)(async () => ({ ok: false, code: 'NotReady', message: 'x' }))])
+  await heard
+  expect(caller.rpc.circuits()[0]).toMatchObject({ state: 'open' })
+})
+
 it('a circuit that the callee itself has opened stays open over a reconnect', async () => {
   const caller = start('invoice-svc')
   await caller.bus.whenConnected()

@@ -125,6 +125,12 @@ export async function startService<Shape extends z.ZodRawShape>(
       if (!bus.connected) throw new Error('not connected')
     })
 
+    // Handlers subscribe as soon as a connection is there, but not before the service's own start has ended.
+    let listening = false
+    readiness.add('handlers', () => {
+      if (!listening) throw new Error('not yet subscribed')
+    })
+
     const becameReady = Promise.withResolvers<void>()
     const host: Host<z.output<z.ZodObject<Shape>>> = {
       name: definition.name,
@@ -143,6 +149,7 @@ export async function startService<Shape extends z.ZodRawShape>(
     undo.push(async () => started.stop?.())
     const app = await startApp(started, host, new NatsTransport({ bus, service: definition.name, log, metrics }))
     undo.push(() => app.close())
+    listening = true
     undo.push(announceReadiness(readiness, log, ops, app, becameReady.resolve))
     return { log, opsPort: ops.port, ...(app.httpPort === undefined ? {} : { httpPort: app.httpPort }), ready: becameReady.promise, stop }
   } catch (error) {

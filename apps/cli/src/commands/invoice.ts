@@ -28,7 +28,8 @@ interface Share {
 
 const STAGES = ['queued', 'sealed', 'relayed', 'stored', 'delivered', 'accepted', 'rejected', 'disputed', 'paid', 'refused', 'cancelled']
 const ENDED = new Set(['accepted', 'rejected', 'disputed', 'paid', 'refused', 'cancelled'])
-const POLL_MS = 300
+/** Below the API's 100 requests a minute. */
+const POLL_MS = 700
 
 export async function invoiceImport(api: Api, file: string, options: { issue?: boolean; series?: string }, print: Printer): Promise<ExitCode> {
   const text = readText(file, 'invoice')

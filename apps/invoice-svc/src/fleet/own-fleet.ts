@@ -1,5 +1,6 @@
 /** This fleet's own identity, asked of session-svc and kept for a few seconds. */
 import { sessionFleet } from '@tallystick/contracts/session'
+import { RpcFault } from '@tallystick/nats-rpc/fault'
 import { readCertificate, type ReadCertificate } from '@tallystick/wire/certificate'
 import type { Rpc } from '../app.js'
 import { FLEET_CACHE_MS } from '../limits.js'
@@ -42,13 +43,13 @@ export class OwnFleet {
     return identity
   }
 
-  /** The fleet id alone never changes: once known, session-svc need not be there. */
-  async fleetId(): Promise<string> {
-    return this.#known?.identity.fleetId ?? (await this.identity()).fleetId
-  }
-
-  /** As `fleetId`, for the certificate that evidence shows: the newest one seen. */
-  async certificate(): Promise<Uint8Array> {
-    return this.#known?.identity.certificate ?? (await this.identity()).certificate
+  /** As `identity`; while session-svc is away, the newest that it said. The fleet id in it never changes. */
+  async known(): Promise<FleetIdentity> {
+    try {
+      return await this.identity()
+    } catch (error) {
+      if (this.#known === undefined || !(error instanceof RpcFault || error instanceof Refused)) throw error
+      return this.#known.identity
+    }
   }
 }

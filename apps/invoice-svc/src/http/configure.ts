@@ -119,7 +119,8 @@ export function configureEdge(app: NestFastifyApplication, deps: App, options: E
 /** Handlers that have no transaction of their own leave their answer to be stored here. */
 async function settle(deps: App, keyed: KeyedOperation, status: number, payload: unknown): Promise<void> {
   try {
-    if (isStorable(status) && (typeof payload === 'string' || payload === undefined || payload === null)) await keyed.finishText(status, payload ?? '')
+    if (isStorable(status) && (typeof payload === 'string' || payload === undefined || payload === null))
+      await keyed.finishText(status, payload ?? '')
     else await keyed.release()
   } catch (error) {
     // The answer stands; the key is free again when its lease ends.

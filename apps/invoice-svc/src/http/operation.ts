@@ -55,7 +55,10 @@ export class KeyedOperation implements Operation {
 
   async #store(tx: Pick<Tx, '$executeRaw'>, status: number, text: string): Promise<void> {
     if ((await this.#write(tx, status, text)) === 1) return
-    throw new EdgeRefusal('IdempotencyKeyInUse', 'This request took too long and another one with the same Idempotency-Key has taken its place.')
+    throw new EdgeRefusal(
+      'IdempotencyKeyInUse',
+      'This request took too long and another one with the same Idempotency-Key has taken its place.',
+    )
   }
 
   async #write(tx: Pick<Tx, '$executeRaw'>, status: number, text: string): Promise<number> {

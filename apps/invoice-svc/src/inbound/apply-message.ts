@@ -22,6 +22,8 @@ export interface Arrival {
   readonly peer: string
   readonly certificate: Uint8Array
   readonly certificateDigest: string
+  /** Ours. */
+  readonly ownCertificate: Uint8Array
   readonly envelopeDigest: Uint8Array
   /** The receipt message of this batch, written if any item needs it. */
   readonly receiptMessageId: string
@@ -108,6 +110,7 @@ async function applyDocument(
       contentDigest: owned(payload.contentDigest),
       statement: owned(statementBytes),
       certificate: owned(arrival.certificate),
+      ownCertificate: owned(arrival.ownCertificate),
       state: 'received',
       receivedAt: at,
       verification: asJson([

@@ -12,6 +12,7 @@ import { RpcFault } from '@tallystick/nats-rpc/fault'
 import { contentDigest } from '@tallystick/wire/payload'
 import { encodeReceipt, type ReceiptBody } from '@tallystick/wire/messages'
 import { now, SERVICE_ACTOR, type App, type Tx } from '../app.js'
+import type { FleetIdentity } from '../fleet/own-fleet.js'
 import { hex } from '../http/page.js'
 import { newId } from '../ids.js'
 import { RECEIPT_AGAIN_MS } from '../limits.js'
@@ -56,7 +57,7 @@ async function deliverFrom(app: App, fleetId: string, items: readonly Item[]): P
   try {
     const peer = await peerById(app.db, fleetId)
     if (peer === null || peer.state === 'blocked' || peer.state === 'removed') return all('refused', 'UnauthorizedPeer')
-    const ownFleetId = await app.fleet.fleetId()
+    const own = await app.fleet.known()
     const decided = await decidedEnvelopes(
       app.db,
       fleetId,
@@ -67,7 +68,7 @@ async function deliverFrom(app: App, fleetId: string, items: readonly Item[]): P
     const answers = known.map((item) => sameAnswer(decided.get(hex(item.envelopeDigest))!))
     await app.db.$transaction(async (tx) => await repeatReceipts(app, tx, [...decided.values()]))
     for (const batch of batchesOf(fresh, (item) => item.envelope.length, app.limits))
-      answers.push(...(await takeBatch(app, peer, ownFleetId, batch)))
+      answers.push(...(await takeBatch(app, peer, own, batch)))
     return await acknowledge(app, answers)
   } catch (error) {
     if (error instanceof RpcFault) return all('retry', error.code)
@@ -79,9 +80,9 @@ async function deliverFrom(app: App, fleetId: string, items: readonly Item[]): P
 }
 
 /** One message that cannot be taken must not hold up the others of its batch. */
-async function takeBatch(app: App, peer: PeerRow, ownFleetId: string, batch: readonly Item[]): Promise<Answer[]> {
+async function takeBatch(app: App, peer: PeerRow, own: FleetIdentity, batch: readonly Item[]): Promise<Answer[]> {
   try {
-    return await openAndTake(app, peer, ownFleetId, batch)
+    return await openAndTake(app, peer, own, batch)
   } catch (error) {
     if (isAway(error)) throw error
     if (batch.length === 1) {
@@ -92,7 +93,7 @@ async function takeBatch(app: App, peer: PeerRow, ownFleetId: string, batch: rea
       return [{ outcome: 'retry', envelopeDigest: batch[0]!.envelopeDigest, code: error instanceof RpcFault ? error.code : 'Internal' }]
     }
     const answers: Answer[] = []
-    for (const item of batch) answers.push(...(await takeBatch(app, peer, ownFleetId, [item])))
+    for (const item of batch) answers.push(...(await takeBatch(app, peer, own, [item])))
     return answers
   }
 }
@@ -103,7 +104,7 @@ function sameAnswer(row: InboundRow): Answer {
     : { outcome: 'refused', envelopeDigest: row.envelopeDigest, code: row.code as ErrorCode }
 }
 
-async function openAndTake(app: App, peer: PeerRow, ownFleetId: string, items: readonly Item[]): Promise<Answer[]> {
+async function openAndTake(app: App, peer: PeerRow, own: FleetIdentity, items: readonly Item[]): Promise<Answer[]> {
   const { items: opened } = await app.rpc.call(sessionOpen, {
     items: items.map(({ fleetId, envelopeDigest, envelope }) => ({ fleetId, envelopeDigest, envelope })),
   })
@@ -115,7 +116,7 @@ async function openAndTake(app: App, peer: PeerRow, ownFleetId: string, items: r
     else if (answer.ok)
       readable.push({
         digest: item.envelopeDigest,
-        message: tryToRead(answer.payload, { certificate: peer.certificate, ownFleetId, now: app.clock.now() }),
+        message: tryToRead(answer.payload, { certificate: peer.certificate, ownFleetId: own.fleetId, now: app.clock.now() }),
       })
     else if (MAY_PASS.includes(answer.code)) answers.push({ outcome: 'retry', envelopeDigest: item.envelopeDigest, code: answer.code })
     else readable.push({ digest: item.envelopeDigest, message: refusedBySession(answer) })
@@ -123,7 +124,7 @@ async function openAndTake(app: App, peer: PeerRow, ownFleetId: string, items: r
   if (readable.length === 0) return answers
   // In the order in which they were sent, as far as one batch knows it.
   readable.sort((a, b) => seqOf(a.message) - seqOf(b.message))
-  return [...answers, ...(await take(app, peer, readable))]
+  return [...answers, ...(await take(app, peer, own, readable))]
 }
 
 function tryToRead(payload: Uint8Array, reader: Parameters<typeof readMessage>[1]): ReceivedMessage | Unacceptable {
@@ -147,6 +148,7 @@ function seqOf(message: ReceivedMessage | Unacceptable): number {
 async function take(
   app: App,
   peer: PeerRow,
+  own: FleetIdentity,
   messages: ReadonlyArray<{ digest: Uint8Array<ArrayBuffer>; message: ReceivedMessage | Unacceptable }>,
 ): Promise<Answer[]> {
   const at = now(app)
@@ -176,6 +178,7 @@ async function take(
           peer: peer.fleetId,
           certificate: peer.certificate,
           certificateDigest: hex(peer.certificateDigest),
+          ownCertificate: own.certificate,
           envelopeDigest: digest,
           receiptMessageId,
           at,

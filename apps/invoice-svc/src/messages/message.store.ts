@@ -71,15 +71,15 @@ export async function lockClaimed(tx: Tx, ids: readonly string[], token: string)
   return new Set(rows.map((row) => row.id))
 }
 
-export async function keepStatement(db: Db, id: string, token: string, statement: Uint8Array): Promise<boolean> {
+export async function keepStatement(db: Db, id: string, token: string, statement: Uint8Array, certificate: Uint8Array): Promise<boolean> {
   return (
-    (await db.$executeRaw`UPDATE message SET statement = ${owned(statement)} WHERE id = ${id}::uuid AND lease_token = ${token}::uuid AND statement IS NULL`) ===
+    (await db.$executeRaw`UPDATE message SET statement = ${owned(statement)}, certificate = ${owned(certificate)} WHERE id = ${id}::uuid AND lease_token = ${token}::uuid AND statement IS NULL`) ===
     1
   )
 }
 
-export async function keepPayload(tx: Tx, id: string, payload: Uint8Array, seq: bigint): Promise<void> {
-  await tx.$executeRaw`UPDATE message SET payload = ${owned(payload)}, seq = ${seq} WHERE id = ${id}::uuid AND payload IS NULL`
+export async function keepPayload(tx: Tx, id: string, payload: Uint8Array, seq: bigint, peerCertificate: Uint8Array): Promise<void> {
+  await tx.$executeRaw`UPDATE message SET payload = ${owned(payload)}, seq = ${seq}, peer_certificate = ${owned(peerCertificate)} WHERE id = ${id}::uuid AND payload IS NULL`
 }
 
 export async function markSealed(tx: Tx, ids: readonly string[], at: Date): Promise<void> {

@@ -14,6 +14,7 @@ import { owned } from '../http/page.js'
 import { recordSharing } from '../audit/sharing.js'
 import { lockPeer, peerById } from '../peers/peer.store.js'
 import { advanceShares, explainShares, refuseShares } from '../shares/share.store.js'
+import { Refused } from '../refused.js'
 import { batchesOf } from './batches.js'
 import {
   claimMessages,
@@ -84,17 +85,28 @@ class Pass {
   async sign(rows: readonly MessageRow[]): Promise<MessageRow[]> {
     const done = rows.filter((row) => row.signedKind === null || row.statement !== null || row.payload !== null)
     const open = rows.filter((row) => !done.includes(row))
+    const certificate = open.length === 0 ? undefined : await this.ownCertificate(open)
+    if (certificate === undefined) return done
     for (let i = 0; i < open.length; i += SIGN_AT_ONCE) {
       const group = open.slice(i, i + SIGN_AT_ONCE)
       const answers = await Promise.all(group.map((row) => this.signOne(row)))
       for (const [n, answer] of answers.entries()) {
         const row = group[n]!
         if (answer instanceof Uint8Array) {
-          if (await keepStatement(this.app.db, row.id, this.token, answer)) done.push({ ...row, statement: owned(answer) })
+          if (await keepStatement(this.app.db, row.id, this.token, answer, certificate)) done.push({ ...row, statement: owned(answer) })
         } else await this.settle([row], answer)
       }
     }
     return done.sort((a, b) => (a.id < b.id ? -1 : 1))
+  }
+
+  private async ownCertificate(waiting: readonly MessageRow[]): Promise<Uint8Array | undefined> {
+    try {
+      return (await this.app.fleet.known()).certificate
+    } catch (error) {
+      await this.wait(waiting, error instanceof Refused ? { code: error.code, message: error.message } : faultAsRefusal(error))
+      return undefined
+    }
   }
 
   private async signOne(row: MessageRow): Promise<Uint8Array | Reason> {
@@ -151,7 +163,7 @@ class Pass {
         body: row.body,
         ...(row.statement === null ? {} : { statement: row.statement }),
       })
-      await keepPayload(tx, row.id, payload, seq)
+      await keepPayload(tx, row.id, payload, seq, state.certificate)
       encoded.push({ ...row, payload: owned(payload), seq })
       prevHash = payloadHash(payload)
       seq += 1n

@@ -77,14 +77,12 @@ export class OpsController {
   @Serves(breakers)
   breakers(@Called() _call: Call<typeof breakers>) {
     return {
-      items: this.app.rpc
-        .circuits()
-        .map(({ target, state, failures, nextProbeAt }) => ({
-          target,
-          state,
-          failures,
-          nextProbeAt: nextProbeAt === undefined ? null : new Date(nextProbeAt).toISOString(),
-        })),
+      items: this.app.rpc.circuits().map(({ target, state, failures, nextProbeAt }) => ({
+        target,
+        state,
+        failures,
+        nextProbeAt: nextProbeAt === undefined ? null : new Date(nextProbeAt).toISOString(),
+      })),
     }
   }
 

@@ -47,7 +47,7 @@ export async function pinPeer(app: App, client: string, invitationText: string):
 
 async function ownFleetId(app: App): Promise<string | undefined> {
   try {
-    return await app.fleet.fleetId()
+    return (await app.fleet.known()).fleetId
   } catch (error) {
     // Unknown while session-svc is away; it refuses its own certificate itself.
     app.log.debug({ err: error }, 'own fleet id not known yet')

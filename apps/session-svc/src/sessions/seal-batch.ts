@@ -60,7 +60,8 @@ export async function sealBatch(batch: SealBatch, entries: readonly Entry[]): Pr
   const peer = await lockPeer(tx, fleetId)
   if (!peer) return refuseAll(entries, refuse('NotFound', 'no such peer'))
   if (!mayTalk(peer)) return refuseAll(entries, refuse('PeerBlocked', `this peer is ${peer.trust}`))
-  const known = await findSealed(tx, entries.map(({ item }) => item.messageId)) // prettier-ignore
+  const ids = entries.map(({ item }) => item.messageId)
+  const known = await findSealed(tx, ids)
   const activeRow = await store.active(tx, fleetId)
   let session = activeRow && LiveSession.open(context, store, scope, activeRow)
   let obstacle: Refusal | undefined
