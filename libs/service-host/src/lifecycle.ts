@@ -121,14 +121,10 @@ export async function startService<Shape extends z.ZodRawShape>(
     const rpc = new ServiceClient({ bus, service: definition.name, metrics, breaker: breakerNumbers(env) })
     undo.push(() => rpc.close())
     rpc.onTransition(({ target, from, to }) => log.warn({ target, from, to }, 'a circuit changed its state'))
-    readiness.add('nats', () => {
-      if (!bus.connected) throw new Error('not connected')
-    })
-
     // Handlers subscribe as soon as a connection is there, but not before the service's own start has ended.
     let listening = false
-    readiness.add('handlers', () => {
-      if (!listening) throw new Error('not yet subscribed')
+    readiness.add('nats', () => {
+      if (!bus.connected || !listening) throw new Error('not connected, or handlers not yet subscribed')
     })
 
     const becameReady = Promise.withResolvers<void>()
