@@ -1,34 +1,67 @@
-# syntax=docker/dockerfile:1
-# One image for the four services, the migrations and the secrets of a new fleet; the command chooses.
-FROM node:24-bookworm-slim AS build
-WORKDIR /app
-ENV CI=true CHECKPOINT_DISABLE=1 NX_NO_CLOUD=true
-COPY package.json package-lock.json .npmrc nx.json tsconfig.json tsconfig.base.json ./
-COPY tools/no-native tools/no-native
-COPY apps/invoice-svc/package.json apps/invoice-svc/
-COPY apps/session-svc/package.json apps/session-svc/
-COPY apps/relay-svc/package.json apps/relay-svc/
-COPY apps/audit-svc/package.json apps/audit-svc/
-COPY apps/cli/package.json apps/cli/
-COPY apps/cli/bin apps/cli/bin
-COPY libs libs
-RUN npm ci
-COPY . .
-# The image brings Node 24, so the copy from the lockfile is dropped together with what only development needs.
-RUN npm run build && npm prune --omit=dev --omit=optional && rm -rf .cache
+# Two images from one build:
+#   services  the four services and the command line; no compiler, no migration tool, no secrets
+#   setup     what runs once before them: secrets of a new fleet, migrations of its database
+# Only BuildKit's built-in syntax is used: nothing but the base image is pulled.
+ARG NODE_IMAGE=node:24-bookworm-slim
 
-FROM node:24-bookworm-slim
-ENV NODE_ENV=production
+# package.json files alone, so that a change of source code does not install everything anew.
+FROM ${NODE_IMAGE} AS manifests
 WORKDIR /app
-COPY --from=build /app/package.json /app/package.json
-COPY --from=build /app/node_modules node_modules
-COPY --from=build /app/apps apps
-COPY --from=build /app/libs libs
-COPY --from=build /app/prisma prisma
-COPY --from=build /app/tools tools
-# Named volumes take owner and mode from these folders: the services run as uid 1000 and read files of mode 0400.
-RUN mkdir -p /run/tallystick/secrets /run/tallystick/nats /run/tallystick/postgres && chown -R node:node /run/tallystick && chmod 700 /run/tallystick/secrets
+COPY package.json package-lock.json .npmrc ./
+COPY tools/no-native tools/no-native
+COPY apps apps
+COPY libs libs
+RUN find apps libs -type f ! -name package.json ! -path '*/bin/*' -delete && find apps libs -type d -empty -delete
+
+FROM ${NODE_IMAGE} AS build
+WORKDIR /app
+ENV CI=true CHECKPOINT_DISABLE=1
+COPY --from=manifests /app ./
+# No package's install script is needed: sodium and QUIC come as prebuilt files, Prisma's engine as WebAssembly.
+RUN --mount=type=cache,target=/root/.npm npm ci --ignore-scripts
+COPY . .
+RUN npm run build
+
+# What runs: production dependencies, compiled code.
+FROM build AS trimmed
+# Optional packages stay, since QUIC is one; Node itself comes with the base image.
+RUN --mount=type=cache,target=/root/.npm npm prune --omit=dev --ignore-scripts \
+ && rm -rf node_modules/node-linux-* node_modules/.bin/node .cache \
+ && node tools/container/trim.mjs
+
+FROM trimmed AS trimmed-services
+# The CLI of Prisma brings two hundred packages that no service loads.
+RUN --mount=type=cache,target=/root/.npm npm uninstall prisma @prisma/schema-engine-wasm --no-save --omit=dev --ignore-scripts
+
+FROM ${NODE_IMAGE} AS base
+WORKDIR /app
+# Core dumps, source maps and warnings of experimental features are of no use to who runs this.
+ENV NODE_ENV=production CHECKPOINT_DISABLE=1
+# Named volumes take owner and mode from these folders.
+RUN for folder in invoice-svc session-svc relay-svc audit-svc launcher; do install -d -o node -g node -m 700 "/run/tallystick/secrets/$folder"; done \
+ && install -d -o node -g node -m 700 /run/tallystick/migrate \
+ && install -d -o node -g node -m 755 /run/tallystick/nats /run/tallystick/postgres /run/tallystick/grafana
+
+FROM base AS setup
+COPY --from=trimmed /app/package.json ./
+COPY --from=trimmed /app/node_modules node_modules
+COPY --from=trimmed /app/libs libs
+COPY prisma prisma
+COPY tools/paths.ts tools/
+COPY tools/container tools/container
+COPY tools/prisma tools/prisma
+COPY tools/secrets tools/secrets
+COPY tools/postgres/scram.ts tools/postgres/
 USER node
-HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=6 \
-  CMD ["node", "-e", "fetch('http://127.0.0.1:9464/health/ready').then(r=>process.exit(r.ok?0:1),()=>process.exit(1))"]
+CMD ["node", "tools/container/prepare.ts", "prepare"]
+
+FROM base AS services
+COPY --from=trimmed-services /app/package.json ./
+COPY --from=trimmed-services /app/node_modules node_modules
+COPY --from=trimmed-services /app/libs libs
+COPY --from=trimmed-services /app/apps apps
+COPY tools/container/healthy.mjs tools/container/
+USER node
+EXPOSE 9464
+HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=6 CMD ["node", "tools/container/healthy.mjs"]
 CMD ["node", "apps/invoice-svc/dist/main.js"]

@@ -7,8 +7,7 @@ const VICTIMS = ['invoice-svc', 'session-svc', 'relay-svc', 'audit-svc', 'nats']
 
 let fleets: TwoFleets
 beforeAll(async () => {
-  // A circuit that opens while a service is away would only make the test wait: its numbers are tested where it lives.
-  fleets = await startTwoFleets({ TALLYSTICK_BREAKER_RESET_MS: '1000', TALLYSTICK_BREAKER_MAX_RESET_MS: '2000' })
+  fleets = await startTwoFleets()
   await pinEachOther(fleets)
   await grant(fleets.acme, fleets.globexId)
   await grant(fleets.globex, fleets.acmeId)

@@ -20,7 +20,9 @@ async function main() {
   const generated = await generateClients()
   const compiled = await compile()
   if (!quiet || generated.length > 0 || compiled) {
-    const what = [generated.length > 0 && `Prisma clients: ${generated.join(', ')}`, compiled ? 'TypeScript' : 'TypeScript up to date'].filter(Boolean).join('; ')
+    const what = [generated.length > 0 && `Prisma clients: ${generated.join(', ')}`, compiled ? 'TypeScript' : 'TypeScript up to date']
+      .filter(Boolean)
+      .join('; ')
     process.stderr.write(`built in ${((Date.now() - started) / 1000).toFixed(1)} s (${what})\n`)
   }
 }
@@ -59,11 +61,20 @@ function compile() {
   return new Promise((resolve) => {
     // The TypeScript 7 compiler is a program of its own; `typescript` (5.9) serves the linter.
     const tsc = path.join(ROOT, 'node_modules', 'ts7', 'bin', 'tsc')
-    const child = spawn(process.execPath, [tsc, '-b', '--verbose', '--pretty', String(process.stderr.isTTY ?? false)], { cwd: ROOT, stdio: ['ignore', 'pipe', 'inherit'] })
+    const child = spawn(process.execPath, [tsc, '-b', '--verbose', '--pretty', String(process.stderr.isTTY ?? false)], {
+      cwd: ROOT,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
     let output = ''
     child.stdout.on('data', (chunk) => (output += chunk))
     child.once('exit', (code) => {
-      if (code !== 0) fail(`TypeScript:\n${output.split('\n').filter((line) => !/^\[?\d+:\d+:\d+|^\s*$|Project '|Building project|Projects in this build|^\s+\* /.test(line)).join('\n')}`)
+      if (code !== 0)
+        fail(
+          `TypeScript:\n${output
+            .split('\n')
+            .filter((line) => !/^\[?\d+:\d+:\d+|^\s*$|Project '|Building project|Projects in this build|^\s+\* /.test(line))
+            .join('\n')}`,
+        )
       resolve(/Building project/.test(output))
     })
   })

@@ -16,11 +16,17 @@ if (onNode24()) {
   const found = existsSync(FOLDER)
     ? readdirSync(FOLDER, { withFileTypes: true })
         .filter((entry) => entry.isDirectory() && (only.length === 0 || only.includes(entry.name)))
-        .map((entry) => ({ name: entry.name, file: ['run.mjs', 'run.sh'].map((file) => path.join(FOLDER, entry.name, file)).find(existsSync) }))
+        .map((entry) => ({
+          name: entry.name,
+          file: ['run.mjs', 'run.sh'].map((file) => path.join(FOLDER, entry.name, file)).find(existsSync),
+        }))
         .filter(({ file }) => file !== undefined)
         .sort((a, b) => (a.name < b.name ? -1 : 1))
     : []
-  if (found.length === 0) process.stdout.write(only.length === 0 ? 'there are no interoperability programs in interop/ yet\n' : `nothing in interop/ is called ${only.join(', ')}\n`)
+  if (found.length === 0)
+    process.stdout.write(
+      only.length === 0 ? 'there are no interoperability programs in interop/ yet\n' : `nothing in interop/ is called ${only.join(', ')}\n`,
+    )
   let passed = 0
   let failed = only.length > 0 && found.length === 0 ? 1 : 0
   for (const { name, file } of found) {
@@ -40,7 +46,10 @@ if (onNode24()) {
 /** @returns {Promise<{ code: number, output: string }>} */
 function run(file) {
   return new Promise((resolve, reject) => {
-    const child = spawn(file.endsWith('.sh') ? 'bash' : process.execPath, [file], { cwd: path.dirname(file), stdio: ['ignore', 'pipe', 'inherit'] })
+    const child = spawn(file.endsWith('.sh') ? 'bash' : process.execPath, [file], {
+      cwd: path.dirname(file),
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
     let output = ''
     child.stdout.on('data', (chunk) => {
       output += chunk

@@ -1,6 +1,17 @@
 /** Finds or fetches `nats-server` (it is not on npm), and runs it. */
 import { execFileSync } from 'node:child_process'
-import { accessSync, chmodSync, constants, copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs'
+import {
+  accessSync,
+  chmodSync,
+  constants,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+} from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -27,14 +38,23 @@ export function findNatsServer(dataDir?: string, say: (text: string) => void = (
     throw new Error(`NATS_SERVER_BIN is "${named}", which is not a program.\n${WAYS}`)
   }
   const cached = path.join(CACHE, 'bin', 'nats-server')
-  const places = [...(process.env.PATH ?? '').split(path.delimiter).filter((folder) => folder !== '').map((folder) => path.join(folder, 'nats-server')), ...(dataDir === undefined ? [] : [path.join(dataDir, 'bin', 'nats-server')]), cached]
+  const places = [
+    ...(process.env.PATH ?? '')
+      .split(path.delimiter)
+      .filter((folder) => folder !== '')
+      .map((folder) => path.join(folder, 'nats-server')),
+    ...(dataDir === undefined ? [] : [path.join(dataDir, 'bin', 'nats-server')]),
+    cached,
+  ]
   const found = places.find(isProgram)
   if (found !== undefined) return found
   say('fetching nats-server from the Debian archive (once; nothing is installed)')
   try {
     fetchFromDebian(cached)
   } catch (error) {
-    throw new Error(`nats-server was not found, and could not be fetched: ${(error as Error).message.split('\n')[0]}\n${WAYS}`, { cause: error })
+    throw new Error(`nats-server was not found, and could not be fetched: ${(error as Error).message.split('\n')[0]}\n${WAYS}`, {
+      cause: error,
+    })
   }
   return cached
 }
@@ -50,11 +70,17 @@ function isProgram(file: string): boolean {
 
 /** apt verifies the package against the archive's signed index. Lists and caches of its own: no root needed, the system stays as it is. */
 function fetchFromDebian(target: string): void {
-  if (process.platform !== 'linux' || !isProgram('/usr/bin/apt-get') || !isProgram('/usr/bin/dpkg-deb')) throw new Error('this is not a Debian-like system')
+  if (process.platform !== 'linux' || !isProgram('/usr/bin/apt-get') || !isProgram('/usr/bin/dpkg-deb'))
+    throw new Error('this is not a Debian-like system')
   mkdirSync(path.dirname(target), { recursive: true })
   const work = mkdtempSync(path.join(CACHE, 'apt-'))
   try {
-    const run = (args: string[]) => execFileSync('apt-get', ['-q', '-o', 'Acquire::Retries=2', '-o', 'APT::Sandbox::User=', ...args], { cwd: work, stdio: ['ignore', 'pipe', 'pipe'], timeout: 180_000 })
+    const run = (args: string[]) =>
+      execFileSync('apt-get', ['-q', '-o', 'Acquire::Retries=2', '-o', 'APT::Sandbox::User=', ...args], {
+        cwd: work,
+        stdio: ['ignore', 'pipe', 'pipe'],
+        timeout: 180_000,
+      })
     const download = () => readdirSync(work).find((name) => name.startsWith('nats-server_') && name.endsWith('.deb'))
     try {
       run(['download', 'nats-server'])
@@ -90,8 +116,18 @@ export interface NatsProcess {
 const READY_WITHIN_MS = 15_000
 
 /** Start nats-server on a configuration file and wait until it greets on `port`. */
-export async function startNatsServer(options: { program: string; configFile: string; port: number; logFile: string }): Promise<NatsProcess> {
-  const child = await startChild({ command: options.program, args: ['-c', options.configFile], env: { PATH: process.env.PATH, TZ: 'UTC' }, logFile: options.logFile })
+export async function startNatsServer(options: {
+  program: string
+  configFile: string
+  port: number
+  logFile: string
+}): Promise<NatsProcess> {
+  const child = await startChild({
+    command: options.program,
+    args: ['-c', options.configFile],
+    env: { PATH: process.env.PATH, TZ: 'UTC' },
+    logFile: options.logFile,
+  })
   const deadline = Date.now() + READY_WITHIN_MS
   while (!(await greets(options.port))) {
     if (!child.running) throw new Error(`nats-server ended while starting: ${lastLines(options.logFile)}`)

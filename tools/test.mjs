@@ -17,7 +17,14 @@ if (onNode24()) {
   const filters = process.argv.slice(2).filter((arg) => arg !== '--long')
   const forE2e = filters.filter((filter) => filter.startsWith('e2e'))
   const results = []
-  if (filters.length === 0 || forE2e.length < filters.length) results.push(await runVitest('unit and integration', path.join(ROOT, 'vitest.config.mts'), filters.filter((filter) => !forE2e.includes(filter))))
+  if (filters.length === 0 || forE2e.length < filters.length)
+    results.push(
+      await runVitest(
+        'unit and integration',
+        path.join(ROOT, 'vitest.config.mts'),
+        filters.filter((filter) => !forE2e.includes(filter)),
+      ),
+    )
   if (existsSync(E2E) && (filters.length === 0 || forE2e.length > 0)) results.push(await runVitest('end to end', E2E, forE2e))
   if (long) results.push(await runVitest('long', path.join(ROOT, 'tools', 'testing', 'vitest.long.config.mts'), filters))
 

@@ -15,7 +15,8 @@ async function main() {
   const lines = createInterface({ input: process.stdin, crlfDelay: Infinity })
   for await (const line of lines) {
     if (line.trim() === '') continue
-    if (!process.stdout.write(`${JSON.stringify(answer(operations, line))}\n`)) await new Promise((resolve) => process.stdout.once('drain', resolve))
+    if (!process.stdout.write(`${JSON.stringify(answer(operations, line))}\n`))
+      await new Promise((resolve) => process.stdout.once('drain', resolve))
   }
 }
 
@@ -37,8 +38,12 @@ function answer(operations, line) {
 }
 
 function refusal(error) {
-  if (typeof error?.code === 'string') return { error: error.code, message: error.message, ...(Array.isArray(error.violations) ? { errors: error.violations } : {}) }
-  return { error: error instanceof InputError || error instanceof RangeError || error instanceof TypeError ? 'InvalidRequest' : 'Internal', message: error?.message ?? String(error) }
+  if (typeof error?.code === 'string')
+    return { error: error.code, message: error.message, ...(Array.isArray(error.violations) ? { errors: error.violations } : {}) }
+  return {
+    error: error instanceof InputError || error instanceof RangeError || error instanceof TypeError ? 'InvalidRequest' : 'Internal',
+    message: error?.message ?? String(error),
+  }
 }
 
 class InputError extends Error {}
@@ -62,7 +67,25 @@ const text = (value, name) => {
 const toHex = (bytes) => Buffer.from(bytes).toString('hex')
 
 async function loadOperations() {
-  const [{ SecretArena, secretFrom, withSecret }, x25519, ed25519, aead, kdf, hash, mlkem, cbor, keys, certificate, envelope, bundle, tree, checkpoint, note, ubl, decimal] = await Promise.all([
+  const [
+    { SecretArena, secretFrom, withSecret },
+    x25519,
+    ed25519,
+    aead,
+    kdf,
+    hash,
+    mlkem,
+    cbor,
+    keys,
+    certificate,
+    envelope,
+    bundle,
+    tree,
+    checkpoint,
+    note,
+    ubl,
+    decimal,
+  ] = await Promise.all([
     import('@tallystick/secret-bytes/arena'),
     import('@tallystick/primitives/x25519'),
     import('@tallystick/primitives/ed25519'),
@@ -103,16 +126,45 @@ async function loadOperations() {
   return {
     x25519: out(({ sk, pk }) => withKey(hex(sk, 'sk'), (secret) => x25519.agree(arena, secret, hex(pk, 'pk')))),
     'ed25519.verify': ok(({ pk, msg, sig }) => ({ ok: ed25519.verify(hex(pk, 'pk'), hex(msg, 'msg'), hex(sig, 'sig')) })),
-    'aead.open': out(({ key, nonce, aad, ct }) => ({ out: toHex(aead.open(hex(key, 'key'), hex(nonce, 'nonce'), hex(aad ?? '', 'aad'), hex(ct, 'ct'))) })),
-    hkdf: out(({ ikm, salt, info, size }) => ({ out: toHex(kdf.hkdfSha256(hex(ikm, 'ikm'), hex(salt ?? '', 'salt'), hex(info ?? '', 'info'), size)) })),
+    'aead.open': out(({ key, nonce, aad, ct }) => ({
+      out: toHex(aead.open(hex(key, 'key'), hex(nonce, 'nonce'), hex(aad ?? '', 'aad'), hex(ct, 'ct'))),
+    })),
+    hkdf: out(({ ikm, salt, info, size }) => ({
+      out: toHex(kdf.hkdfSha256(hex(ikm, 'ikm'), hex(salt ?? '', 'salt'), hex(info ?? '', 'info'), size)),
+    })),
     hmac: out(({ key, msg }) => ({ out: toHex(kdf.hmacSha256(hex(key, 'key'), hex(msg, 'msg'))) })),
-    blake3: out(({ input, key, size }) => ({ out: toHex(key === undefined || key === null ? hash.blake3(hex(input, 'input'), size ?? 32) : hash.blake3Keyed(hex(key, 'key'), hex(input, 'input'), size ?? 32)) })),
+    blake3: out(({ input, key, size }) => ({
+      out: toHex(
+        key === undefined || key === null
+          ? hash.blake3(hex(input, 'input'), size ?? 32)
+          : hash.blake3Keyed(hex(key, 'key'), hex(input, 'input'), size ?? 32),
+      ),
+    })),
     'mlkem1024.decaps': out(({ dk, ct }) => withKey(hex(dk, 'dk'), (secret) => mlkem.decapsulate(arena, secret, hex(ct, 'ct')))),
     'cbor.roundtrip': out(({ bytes }) => ({ out: toHex(cbor.encode(cbor.decode(hex(bytes, 'bytes')))) })),
-    'merkle.inclusion': ok(({ leafHash, index, size, proof, root }) => ({ ok: tree.verifyInclusion(hex(leafHash, 'leafHash'), index, size, list(proof, 'proof').map((item) => hex(item, 'proof')), hex(root, 'root')) })),
-    'merkle.consistency': ok(({ size1, size2, root1, root2, proof }) => ({ ok: tree.verifyConsistency(size1, size2, hex(root1, 'root1'), hex(root2, 'root2'), list(proof, 'proof').map((item) => hex(item, 'proof'))) })),
+    'merkle.inclusion': ok(({ leafHash, index, size, proof, root }) => ({
+      ok: tree.verifyInclusion(
+        hex(leafHash, 'leafHash'),
+        index,
+        size,
+        list(proof, 'proof').map((item) => hex(item, 'proof')),
+        hex(root, 'root'),
+      ),
+    })),
+    'merkle.consistency': ok(({ size1, size2, root1, root2, proof }) => ({
+      ok: tree.verifyConsistency(
+        size1,
+        size2,
+        hex(root1, 'root1'),
+        hex(root2, 'root2'),
+        list(proof, 'proof').map((item) => hex(item, 'proof')),
+      ),
+    })),
     'checkpoint.verify': ok((request) => {
-      const { origin, size, root } = checkpoint.verifyCheckpoint(text(request.note, 'note'), list(request.keys, 'keys').map((key) => note.decodeVkey(text(key, 'keys'))))
+      const { origin, size, root } = checkpoint.verifyCheckpoint(
+        text(request.note, 'note'),
+        list(request.keys, 'keys').map((key) => note.decodeVkey(text(key, 'keys'))),
+      )
       return { ok: true, origin, size, root: toHex(root) }
     }),
     peerid: out(({ publicKey }) => ({ out: keys.peerIdFromKey(hex(publicKey, 'publicKey')) })),

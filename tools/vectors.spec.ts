@@ -5,10 +5,17 @@ import { expect, it } from 'vitest'
 
 function ask(...requests: (object | string)[]): Record<string, unknown>[] {
   const input = requests.map((request) => (typeof request === 'string' ? request : JSON.stringify(request))).join('\n')
-  const { stdout, status, stderr } = spawnSync(process.execPath, [path.join(import.meta.dirname, 'vectors.mjs')], { input, encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 })
+  const { stdout, status, stderr } = spawnSync(process.execPath, [path.join(import.meta.dirname, 'vectors.mjs')], {
+    input,
+    encoding: 'utf8',
+    maxBuffer: 64 * 1024 * 1024,
+  })
   expect(stderr).toBe('')
   expect(status).toBe(0)
-  return stdout.trim().split('\n').map((line) => JSON.parse(line) as Record<string, unknown>)
+  return stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Record<string, unknown>)
 }
 
 it('answers every line in order, with its id, and goes on after a refusal', () => {
@@ -31,7 +38,10 @@ it('answers every line in order, with its id, and goes on after a refusal', () =
 })
 
 it('says ok: false where ok is the answer', () => {
-  const [bad, malformed] = ask({ id: 1, op: 'ed25519.verify', pk: '00'.repeat(32), msg: '', sig: '00'.repeat(64) }, { id: 2, op: 'envelope.decode', bytes: 'ff' })
+  const [bad, malformed] = ask(
+    { id: 1, op: 'ed25519.verify', pk: '00'.repeat(32), msg: '', sig: '00'.repeat(64) },
+    { id: 2, op: 'envelope.decode', bytes: 'ff' },
+  )
   expect(bad).toEqual({ id: 1, ok: false })
   expect(malformed).toMatchObject({ id: 2, ok: false, error: 'Serialization' })
 })

@@ -10,8 +10,20 @@ import { parseArgs } from 'node:util'
 import { ROOT } from '../paths.ts'
 import type { FleetInfo } from '../fleet/layout.ts'
 import { Screen } from './screen.ts'
-import { startTwoFleets, type TwoFleets } from './two-fleets.ts'
-import { accept, fetchEvidence, findInInbox, grantConsents, importInvoice, issueInvoice, pinEachOther, shareUntilDelivered, waitForAcceptance, type Side } from './steps.ts'
+import type { TwoFleets } from './two-fleets.ts'
+import {
+  accept,
+  ApiProblem,
+  fetchEvidence,
+  findInInbox,
+  grantConsents,
+  importInvoice,
+  issueInvoice,
+  pinEachOther,
+  shareUntilDelivered,
+  waitForAcceptance,
+  type Side,
+} from './steps.ts'
 import { auditVerify, evidenceVerify } from './tallystick-command.ts'
 
 const USAGE = `usage: npm run demo [-- --once] [--json] [--invoice FILE.xml] [--data DIR]
@@ -34,7 +46,7 @@ interface Options {
 
 interface Result {
   ok: true
-  seconds: { built: number; started: number; pinned: number; delivered: number; accepted: number; total: number }
+  seconds: Record<'built' | 'started' | 'pinned' | 'delivered' | 'accepted' | 'total', number>
   reused: boolean
   document: { id: string; number: string; kind: string; currency: string; payableAmount: string; contentDigest: string }
   share: { id: string; state: string; times: Record<string, string> }
@@ -45,7 +57,15 @@ interface Result {
 
 function readOptions(): Options | undefined {
   try {
-    const { values } = parseArgs({ options: { once: { type: 'boolean', default: false }, json: { type: 'boolean', default: false }, invoice: { type: 'string' }, data: { type: 'string' }, help: { type: 'boolean', short: 'h', default: false } } })
+    const { values } = parseArgs({
+      options: {
+        once: { type: 'boolean', default: false },
+        json: { type: 'boolean', default: false },
+        invoice: { type: 'string' },
+        data: { type: 'string' },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    })
     if (values.help) return undefined
     // npm runs scripts in the project's folder; a relative path means the folder in which the user typed it.
     const here = process.env.INIT_CWD ?? process.cwd()
@@ -62,7 +82,13 @@ function readOptions(): Options | undefined {
   }
 }
 
-async function exchange(options: Options, fleets: TwoFleets, screen: Screen, signal: AbortSignal, marks: { built: number }): Promise<Result> {
+async function exchange(
+  options: Options,
+  fleets: TwoFleets,
+  screen: Screen,
+  signal: AbortSignal,
+  marks: { built: number },
+): Promise<Result> {
   const { acme, globex, reused } = fleets
   const seller: Side = { name: 'acme', fleet: acme, peerId: globex.info.fleetId }
   const buyer: Side = { name: 'globex', fleet: globex, peerId: acme.info.fleetId }
@@ -87,7 +113,10 @@ async function exchange(options: Options, fleets: TwoFleets, screen: Screen, sig
   const delivered = seconds()
   screen.begin('globex reads its inbox')
   const item = await findInInbox(buyer, document.id, signal)
-  screen.done('in the inbox of globex', `${item.number}, ${item.payableAmount} ${item.currency}; ${item.verification?.length ?? 0} checks passed`)
+  screen.done(
+    'in the inbox of globex',
+    `${item.number}, ${item.payableAmount} ${item.currency}; ${item.verification?.length ?? 0} checks passed`,
+  )
 
   screen.begin('globex accepts')
   await accept(buyer, item)
@@ -96,7 +125,10 @@ async function exchange(options: Options, fleets: TwoFleets, screen: Screen, sig
   screen.done('accepted, with a signed verdict', accepted.times.accepted ?? '')
 
   screen.begin('verifying both audit logs')
-  const [acmeAudit, globexAudit] = await Promise.all([auditVerify(path.join(options.data, 'acme'), signal), auditVerify(path.join(options.data, 'globex'), signal)])
+  const [acmeAudit, globexAudit] = await Promise.all([
+    auditVerify(path.join(options.data, 'acme'), signal),
+    auditVerify(path.join(options.data, 'globex'), signal),
+  ])
   screen.done('audit log of acme verified', lastLine(acmeAudit))
   screen.done('audit log of globex verified', lastLine(globexAudit))
 
@@ -112,7 +144,14 @@ async function exchange(options: Options, fleets: TwoFleets, screen: Screen, sig
     ok: true,
     seconds: { built: marks.built, started: startedAt, pinned, delivered, accepted: acceptedAt, total: seconds() },
     reused,
-    document: { id: document.id, number: document.number, kind: document.kind, currency: document.currency, payableAmount: document.payableAmount, contentDigest: item.contentDigest },
+    document: {
+      id: document.id,
+      number: document.number,
+      kind: document.kind,
+      currency: document.currency,
+      payableAmount: document.payableAmount,
+      contentDigest: item.contentDigest,
+    },
     share: { id: accepted.shareId, state: accepted.state, times: accepted.times },
     audit: { acme: { ok: true, output: acmeAudit }, globex: { ok: true, output: globexAudit } },
     evidence: { file, ok: true, output: checked },
@@ -133,7 +172,10 @@ const lastLine = (text: string) => text.trim().split('\n').at(-1) ?? ''
 function build(screen: Screen): Promise<void> {
   screen.begin('building')
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [path.join(ROOT, 'tools', 'build.mjs'), '--quiet'], { cwd: ROOT, stdio: ['ignore', 'ignore', 'pipe'] })
+    const child = spawn(process.execPath, [path.join(ROOT, 'tools', 'build.mjs'), '--quiet'], {
+      cwd: ROOT,
+      stdio: ['ignore', 'ignore', 'pipe'],
+    })
     let output = ''
     child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()))
     child.once('error', reject)
@@ -151,7 +193,9 @@ function printDoors(fleets: TwoFleets, result: Result, screen: Screen): void {
   }
   screen.text(`\nevidence  ${result.evidence.file}`)
   screen.text(`          check it again, without any fleet: npx tallystick evidence verify ${path.relative(ROOT, result.evidence.file)}`)
-  screen.text(`try       curl -s -H "Authorization: Bearer ${fleets.globex.info.api.tokens.auditor}" ${fleets.globex.info.api.url}/v1/inbox`)
+  screen.text(
+    `try       curl -s -H "Authorization: Bearer ${fleets.globex.info.api.tokens.auditor}" ${fleets.globex.info.api.url}/v1/inbox`,
+  )
 }
 
 async function main(): Promise<number> {
@@ -172,18 +216,24 @@ async function main(): Promise<number> {
   }
   const print = (value: unknown) => options.json && process.stdout.write(`${JSON.stringify(value)}\n`)
   let fleets: TwoFleets | undefined
+  let looksBroken = false
   try {
     if (!existsSync(options.invoice)) throw new Error(`there is no file ${options.invoice}`)
     screen.title('Tallystick: two fleets on this machine, acme (seller) and globex (buyer)')
     await build(screen)
     const marks = { built: seconds() }
     screen.done('built')
+    looksBroken = true
+    const { startTwoFleets } = await import('./two-fleets.ts') // stands on what has just been built
     fleets = await startTwoFleets(options.data, screen, stop.signal)
     const result = await exchange(options, fleets, screen, stop.signal, marks)
     screen.title(`\nAccepted after ${result.seconds.accepted} s, everything verified after ${result.seconds.total} s.`)
     if (!options.once) {
       printDoors(fleets, result, screen)
-      screen.text('\nBoth fleets stay up. Ctrl-C stops everything; the data stays in ' + `${path.relative(process.env.INIT_CWD ?? process.cwd(), options.data) || options.data}.`)
+      screen.text(
+        '\nBoth fleets stay up. Ctrl-C stops everything; the data stays in ' +
+          `${path.relative(process.env.INIT_CWD ?? process.cwd(), options.data) || options.data}.`,
+      )
       print(result)
       if (!stop.signal.aborted) await once(stop.signal, 'abort')
     }
@@ -197,7 +247,9 @@ async function main(): Promise<number> {
     const interrupted = stop.signal.aborted
     const reason = interrupted ? 'interrupted' : (error as Error).message
     screen.failed(reason)
-    if (!interrupted && existsSync(options.data)) screen.note(`logs: ${path.join(options.data, '{acme,globex}', 'logs')}; to begin again, remove ${options.data}`)
+    // A refused invoice is the invoice's fault: the fleets are sound.
+    if (!interrupted && looksBroken && !(error instanceof ApiProblem && error.status < 500))
+      screen.note(`logs: ${path.join(options.data, '{acme,globex}', 'logs')}; to begin again, remove ${options.data}`)
     await fleets?.stop()
     print({ ok: false, error: reason, seconds: { total: seconds() } })
     return interrupted ? 130 : 1

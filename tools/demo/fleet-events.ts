@@ -1,4 +1,5 @@
 /** Waiting for something to happen in a fleet: its event stream says when to look, a slow look now and then is the fallback. */
+import http from 'node:http'
 import type { FleetInfo } from '../fleet/layout.ts'
 
 /** Far below the API's limit of 100 a minute for one endpoint. */
@@ -8,7 +9,12 @@ const LOOK_EVERY_MS = 2_000
  * @param look returns what was waited for, or undefined; called at once, at each event and every two seconds
  * @throws when it did not come within `withinMs`; `look` may throw to give up
  */
-export async function waitInFleet<T>(fleet: FleetInfo, what: string, look: () => Promise<T | undefined>, options: { signal: AbortSignal; withinMs: number; describe?: () => string }): Promise<T> {
+export async function waitInFleet<T>(
+  fleet: FleetInfo,
+  what: string,
+  look: () => Promise<T | undefined>,
+  options: { signal: AbortSignal; withinMs: number; describe?: () => string },
+): Promise<T> {
   const close = new AbortController()
   const signal = AbortSignal.any([options.signal, close.signal])
   let wake: () => void = () => undefined
@@ -25,7 +31,10 @@ export async function waitInFleet<T>(fleet: FleetInfo, what: string, look: () =>
         pending = true
         wake()
       })
-      if (Date.now() > deadline) throw new Error(`${what} did not happen within ${options.withinMs / 1000} s${options.describe === undefined ? '' : `: ${options.describe()}`}`)
+      if (Date.now() > deadline)
+        throw new Error(
+          `${what} did not happen within ${options.withinMs / 1000} s${options.describe === undefined ? '' : `: ${options.describe()}`}`,
+        )
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, LOOK_EVERY_MS)
         wake = () => {
@@ -42,14 +51,24 @@ export async function waitInFleet<T>(fleet: FleetInfo, what: string, look: () =>
   }
 }
 
-async function followEvents(fleet: FleetInfo, signal: AbortSignal, onEvent: () => void): Promise<void> {
-  try {
-    const response = await fetch(`${fleet.api.url}/v1/events`, { headers: { authorization: `Bearer ${fleet.api.tokens.admin}`, accept: 'text/event-stream' }, signal })
-    if (!response.ok || response.body === null) return
-    onEvent() // what happened before the stream stood is seen by this look
-    const decoder = new TextDecoder()
-    for await (const chunk of response.body) if (/^event:/m.test(decoder.decode(chunk as Uint8Array, { stream: true }))) onEvent()
-  } catch {
-    // Closed by us, or the stream broke: the regular look goes on.
-  }
+/** Ends with `signal`, or when the stream breaks: the regular look goes on. */
+function followEvents(fleet: FleetInfo, signal: AbortSignal, onEvent: () => void): Promise<void> {
+  return new Promise((resolve) => {
+    // A connection of its own: `fetch` would open another one when this is cut, which the service then waits for at its end.
+    const request = http.get(`${fleet.api.url}/v1/events`, {
+      agent: false,
+      signal,
+      headers: { authorization: `Bearer ${fleet.api.tokens.admin}`, accept: 'text/event-stream' },
+    })
+    request.once('error', () => resolve())
+    request.once('close', () => resolve())
+    request.once('response', (response) => {
+      onEvent() // what happened before the stream stood is seen by this look
+      response.setEncoding('utf8')
+      response.on('data', (text: string) => {
+        if (/^event:/m.test(text)) onEvent()
+      })
+      response.once('error', () => resolve())
+    })
+  })
 }

@@ -17,11 +17,17 @@ export function evidenceVerify(file: string, signal: AbortSignal): Promise<strin
 
 function run(args: string[], signal: AbortSignal): Promise<string> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [COMMAND, ...args], { env: { PATH: process.env.PATH, HOME: process.env.HOME, NO_COLOR: '1' }, stdio: ['ignore', 'pipe', 'pipe'], signal })
+    const child = spawn(process.execPath, [COMMAND, ...args], {
+      env: { PATH: process.env.PATH, HOME: process.env.HOME, NO_COLOR: '1' },
+      stdio: ['ignore', 'pipe', 'pipe'],
+      signal,
+    })
     let output = ''
     child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()))
     child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()))
     child.once('error', reject)
-    child.once('close', (code) => (code === 0 ? resolve(output.trim()) : reject(new Error(`tallystick ${args.join(' ')} failed (exit code ${code}):\n${output.trim()}`))))
+    child.once('close', (code) =>
+      code === 0 ? resolve(output.trim()) : reject(new Error(`tallystick ${args.join(' ')} failed (exit code ${code}):\n${output.trim()}`)),
+    )
   })
 }

@@ -67,7 +67,10 @@ export async function startTwoFleets(directory: string, screen: Screen, signal: 
     }
     const outcomes = await Promise.allSettled([start('acme'), start('globex')])
     for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason
-    const [acme, globex] = outcomes.map((outcome) => (outcome as PromiseFulfilledResult<RunningFleet>).value) as [RunningFleet, RunningFleet]
+    const [acme, globex] = outcomes.map((outcome) => (outcome as PromiseFulfilledResult<RunningFleet>).value) as [
+      RunningFleet,
+      RunningFleet,
+    ]
     return { acme, globex, reused, stop }
   } catch (error) {
     await stop()

@@ -58,12 +58,16 @@ function readArguments(): Arguments {
   const { values, positionals } = parsed
   if (values.help) throw new UsageError('')
   const [command, ...rest] = positionals
-  if (command === undefined || rest.length > 0 || !['up', 'down', 'status'].includes(command)) throw new UsageError(command === undefined ? 'say up, down or status' : `unknown: ${[command, ...rest].join(' ')}`)
+  if (command === undefined || rest.length > 0 || !['up', 'down', 'status'].includes(command))
+    throw new UsageError(command === undefined ? 'say up, down or status' : `unknown: ${[command, ...rest].join(' ')}`)
   const { name } = values
-  if (name !== undefined && !FLEET_NAME.test(name)) throw new UsageError(`"${name}" is not a fleet name (a-z, 0-9 and "-", at most 31 characters, a letter first)`)
-  if (name === undefined && (command === 'up' || values.data === undefined)) throw new UsageError(command === 'up' ? 'give the fleet a --name' : 'say which fleet: --name or --data')
+  if (name !== undefined && !FLEET_NAME.test(name))
+    throw new UsageError(`"${name}" is not a fleet name (a-z, 0-9 and "-", at most 31 characters, a letter first)`)
+  if (name === undefined && (command === 'up' || values.data === undefined))
+    throw new UsageError(command === 'up' ? 'give the fleet a --name' : 'say which fleet: --name or --data')
   // npm runs scripts in the project's folder; a relative path means the folder in which the user typed it.
-  const directory = values.data === undefined ? path.join(ROOT, '.fleet', name as string) : path.resolve(process.env.INIT_CWD ?? process.cwd(), values.data)
+  const directory =
+    values.data === undefined ? path.join(ROOT, '.fleet', name as string) : path.resolve(process.env.INIT_CWD ?? process.cwd(), values.data)
   return {
     command,
     name,
@@ -100,17 +104,37 @@ async function up(args: Arguments): Promise<number> {
   makeLayout(layout)
   const started = Date.now()
   const log = openSync(layout.log('supervisor'), 'a', 0o600)
-  const passed = [...(args.httpPort === undefined ? [] : ['--http-port', String(args.httpPort)]), ...(args.p2pPort === undefined ? [] : ['--p2p-port', String(args.p2pPort)])]
-  const child = spawn(process.execPath, [path.join(ROOT, 'tools', 'fleet.mjs'), 'up', '--foreground', '--name', args.name as string, '--data', layout.root, ...passed, '--report-fd', '3'], {
-    cwd: ROOT,
-    detached: true,
-    stdio: ['ignore', log, log, 'pipe'],
-  })
+  const passed = [
+    ...(args.httpPort === undefined ? [] : ['--http-port', String(args.httpPort)]),
+    ...(args.p2pPort === undefined ? [] : ['--p2p-port', String(args.p2pPort)]),
+  ]
+  const child = spawn(
+    process.execPath,
+    [
+      path.join(ROOT, 'tools', 'fleet.mjs'),
+      'up',
+      '--foreground',
+      '--name',
+      args.name as string,
+      '--data',
+      layout.root,
+      ...passed,
+      '--report-fd',
+      '3',
+    ],
+    {
+      cwd: ROOT,
+      detached: true,
+      stdio: ['ignore', log, log, 'pipe'],
+    },
+  )
   closeSync(log)
   child.unref()
   const outcome = await new Promise<Report>((resolve) => {
     child.once('error', (error) => resolve({ kind: 'failed', message: error.message }))
-    child.once('exit', (code) => resolve({ kind: 'failed', message: `the supervisor ended (${code}):\n${lastLines(layout.log('supervisor'))}` }))
+    child.once('exit', (code) =>
+      resolve({ kind: 'failed', message: `the supervisor ended (${code}):\n${lastLines(layout.log('supervisor'))}` }),
+    )
     createInterface({ input: child.stdio[3] as NodeJS.ReadableStream }).on('line', (line) => {
       const report = JSON.parse(line) as Report
       if (report.kind === 'step') say(report.text)
@@ -184,7 +208,8 @@ async function down(args: Arguments): Promise<number> {
     say(`no fleet is running in ${args.layout.root}`)
     return 0
   }
-  if (isAlive(state.supervisor) && !(await endProcess(state.supervisor, 'SIGTERM', 60_000))) throw new Error(`the supervisor (pid ${state.supervisor.pid}) does not end`)
+  if (isAlive(state.supervisor) && !(await endProcess(state.supervisor, 'SIGTERM', 60_000)))
+    throw new Error(`the supervisor (pid ${state.supervisor.pid}) does not end`)
   const left = await endLeftovers(readJson<SupervisorState>(args.layout.lock) ?? state)
   removeFile(args.layout.lock)
   say(`stopped${left.length > 0 ? ` (ended here: ${left.join(', ')})` : ''}; the data stays in ${args.layout.root}`)
@@ -197,18 +222,30 @@ async function status(args: Arguments): Promise<number> {
   const info = readJson<FleetInfo>(layout.info)
   const supervised = state !== undefined && isAlive(state.supervisor)
   const services = Object.fromEntries(
-    await Promise.all(SERVICES.map(async (service) => {
-      const identity = state?.children[service]
-      const alive = identity !== undefined && isAlive(identity)
-      return [service, { pid: alive ? identity.pid : null, ready: alive && info !== undefined && (await isReady(info.metrics[service])) }] as const
-    })),
+    await Promise.all(
+      SERVICES.map(async (service) => {
+        const identity = state?.children[service]
+        const alive = identity !== undefined && isAlive(identity)
+        return [
+          service,
+          { pid: alive ? identity.pid : null, ready: alive && info !== undefined && (await isReady(info.metrics[service])) },
+        ] as const
+      }),
+    ),
   )
   const up = supervised && Object.values(services).every(({ ready }) => ready)
-  const answer = { state: up ? 'up' : supervised ? 'degraded' : 'down', directory: layout.root, ...(info === undefined ? {} : { name: info.name, fleetId: info.fleetId, peerId: info.peerId, api: info.api.url }), supervisor: supervised ? state.supervisor.pid : null, services }
+  const answer = {
+    state: up ? 'up' : supervised ? 'degraded' : 'down',
+    directory: layout.root,
+    ...(info === undefined ? {} : { name: info.name, fleetId: info.fleetId, peerId: info.peerId, api: info.api.url }),
+    supervisor: supervised ? state.supervisor.pid : null,
+    services,
+  }
   if (args.json) print(JSON.stringify(args.command === 'up' ? info : answer, null, 2))
   else {
     print(`${info?.name ?? path.basename(layout.root)}: ${answer.state} (${layout.root})`)
-    for (const [service, { pid, ready }] of Object.entries(services)) print(`  ${service.padEnd(12)} ${pid === null ? 'down' : `pid ${pid}, ${ready ? 'ready' : 'not ready'}`}`)
+    for (const [service, { pid, ready }] of Object.entries(services))
+      print(`  ${service.padEnd(12)} ${pid === null ? 'down' : `pid ${pid}, ${ready ? 'ready' : 'not ready'}`}`)
     if (supervised && info !== undefined) printInfo(info, args)
   }
   return args.command === 'status' && !up ? 1 : 0

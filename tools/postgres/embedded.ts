@@ -34,15 +34,33 @@ export interface EmbeddedOptions {
 
 const READY_WITHIN_MS = 60_000
 /** Shared memory beyond the default of 128 MB is of no use to a fleet by hand; less keeps start-up quick. */
-const SETTINGS = ['listen_addresses=127.0.0.1', 'unix_socket_directories=', 'max_connections=200', 'shared_buffers=64MB', 'timezone=UTC', 'log_timezone=UTC', 'log_min_duration_statement=-1']
-const NOT_DURABLE = ['fsync=off', 'synchronous_commit=off', 'full_page_writes=off', 'wal_level=minimal', 'max_wal_senders=0', 'autovacuum=off']
+const SETTINGS = [
+  'listen_addresses=127.0.0.1',
+  'unix_socket_directories=',
+  'max_connections=200',
+  'shared_buffers=64MB',
+  'timezone=UTC',
+  'log_timezone=UTC',
+  'log_min_duration_statement=-1',
+]
+const NOT_DURABLE = [
+  'fsync=off',
+  'synchronous_commit=off',
+  'full_page_writes=off',
+  'wal_level=minimal',
+  'max_wal_senders=0',
+  'autovacuum=off',
+]
 
 export async function startEmbeddedPostgres(options: EmbeddedOptions): Promise<EmbeddedPostgres> {
   const account = serverAccount()
   const home = postgresHome(account)
   const dataDir = path.resolve(options.dataDir)
   if (!existsSync(path.join(dataDir, 'PG_VERSION'))) await initialise(home, dataDir, options.passwordFile, account, options.durable)
-  if (!existsSync(options.passwordFile)) throw new Error(`${dataDir} holds a database, but its password file ${options.passwordFile} is missing: restore it, or remove the data folder to begin again`)
+  if (!existsSync(options.passwordFile))
+    throw new Error(
+      `${dataDir} holds a database, but its password file ${options.passwordFile} is missing: restore it, or remove the data folder to begin again`,
+    )
   const password = readFileSync(options.passwordFile, 'utf8').trim()
   await endLeftover(dataDir)
 
@@ -75,7 +93,13 @@ export async function startEmbeddedPostgres(options: EmbeddedOptions): Promise<E
   }
 }
 
-async function initialise(home: string, dataDir: string, passwordFile: string, account: Account | undefined, durable: boolean): Promise<void> {
+async function initialise(
+  home: string,
+  dataDir: string,
+  passwordFile: string,
+  account: Account | undefined,
+  durable: boolean,
+): Promise<void> {
   // A cluster that was cut off while it was being made has no PG_VERSION, or no password: begin again.
   rmSync(dataDir, { recursive: true, force: true })
   mkdirSync(dataDir, { recursive: true, mode: 0o700 })
@@ -89,7 +113,18 @@ async function initialise(home: string, dataDir: string, passwordFile: string, a
     mkdirSync(path.dirname(passwordFile), { recursive: true, mode: 0o700 })
     rmSync(passwordFile, { force: true })
     writeFileSync(passwordFile, password, { mode: 0o400 })
-    const args = ['-D', dataDir, '--username=postgres', `--pwfile=${handover}`, '--auth=scram-sha-256', '--encoding=UTF8', '--locale-provider=builtin', '--locale=C.UTF-8', '--lc-messages=C', '--no-instructions']
+    const args = [
+      '-D',
+      dataDir,
+      '--username=postgres',
+      `--pwfile=${handover}`,
+      '--auth=scram-sha-256',
+      '--encoding=UTF8',
+      '--locale-provider=builtin',
+      '--locale=C.UTF-8',
+      '--lc-messages=C',
+      '--no-instructions',
+    ]
     await run(path.join(home, 'bin', 'initdb'), durable ? args : [...args, '--no-sync'], account)
   } catch (error) {
     rmSync(dataDir, { recursive: true, force: true })
@@ -101,12 +136,19 @@ async function initialise(home: string, dataDir: string, passwordFile: string, a
 
 function run(command: string, args: string[], account: Account | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { cwd: '/', env: { PATH: process.env.PATH, LC_ALL: 'C', TZ: 'UTC' }, stdio: ['ignore', 'pipe', 'pipe'], ...account })
+    const child = spawn(command, args, {
+      cwd: '/',
+      env: { PATH: process.env.PATH, LC_ALL: 'C', TZ: 'UTC' },
+      stdio: ['ignore', 'pipe', 'pipe'],
+      ...account,
+    })
     let output = ''
     child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()))
     child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()))
     child.once('error', reject)
-    child.once('close', (code) => (code === 0 ? resolve() : reject(new Error(`${path.basename(command)} failed (${code}):\n${output.trim()}`))))
+    child.once('close', (code) =>
+      code === 0 ? resolve() : reject(new Error(`${path.basename(command)} failed (${code}):\n${output.trim()}`)),
+    )
   })
 }
 
@@ -119,7 +161,8 @@ async function endLeftover(dataDir: string): Promise<void> {
   if (!existsSync(file)) return
   const pid = Number(readFileSync(file, 'utf8').split('\n')[0])
   if (Number.isInteger(pid) && pid > 1 && runsOn(pid, dataDir)) {
-    if (!(await endProcess(identityOf(pid), 'SIGINT', 30_000))) throw new Error(`a PostgreSQL server (pid ${pid}) on ${dataDir} does not stop`)
+    if (!(await endProcess(identityOf(pid), 'SIGINT', 30_000)))
+      throw new Error(`a PostgreSQL server (pid ${pid}) on ${dataDir} does not stop`)
   } else {
     rmSync(file, { force: true })
   }
@@ -145,9 +188,13 @@ async function untilReady(url: string, child: Child, logFile: string): Promise<v
       return
     } catch (error) {
       const code = (error as { code?: string }).code
-      if (code === '28P01') throw new Error('PostgreSQL refuses the kept superuser password: the password file and the data folder do not belong together', { cause: error })
+      if (code === '28P01')
+        throw new Error('PostgreSQL refuses the kept superuser password: the password file and the data folder do not belong together', {
+          cause: error,
+        })
       if (!child.running) throw new Error(`PostgreSQL ended while starting: ${lastLines(logFile)}`, { cause: error })
-      if (Date.now() > deadline) throw new Error(`PostgreSQL was not ready within ${READY_WITHIN_MS / 1000} s: ${lastLines(logFile)}`, { cause: error })
+      if (Date.now() > deadline)
+        throw new Error(`PostgreSQL was not ready within ${READY_WITHIN_MS / 1000} s: ${lastLines(logFile)}`, { cause: error })
     } finally {
       await client.end().catch(() => undefined)
     }

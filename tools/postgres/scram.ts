@@ -5,7 +5,6 @@ const ITERATIONS = 4096
 
 /** @param password ASCII, so that SASLprep changes nothing. @see RFC 5803; PostgreSQL `pg_authid.rolpassword` */
 export function scramVerifier(password: string, salt: Uint8Array = randomBytes(16)): string {
-  // eslint-disable-next-line no-control-regex
   if (!/^[\x21-\x7e]+$/.test(password)) throw new TypeError('a role password must be printable ASCII without spaces')
   const salted = pbkdf2Sync(password, salt, ITERATIONS, 32, 'sha256')
   const storedKey = createHash('sha256').update(createHmac('sha256', salted).update('Client Key').digest()).digest('base64')

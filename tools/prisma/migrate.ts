@@ -50,10 +50,19 @@ async function main(): Promise<number> {
   const database: FleetDatabase =
     adminFile === undefined
       ? await migrateAsOwner({ url: readText(urlFile as string), fleet, passwords, say })
-      : await provisionFleet({ adminUrl: readText(adminFile), fleet, passwords, say, ...(values.database === undefined ? {} : { database: values.database }) })
+      : await provisionFleet({
+          adminUrl: readText(adminFile),
+          fleet,
+          passwords,
+          say,
+          ...(values.database === undefined ? {} : { database: values.database }),
+        })
   const secrets = values['write-secrets']
-  if (secrets !== undefined) for (const short of SHORTS) writeSecret(path.join(secrets, serviceOf(short), 'database-url'), database.urls[short])
-  say(`database of fleet ${fleet} is up to date (${database.applied.length} migrations applied, ${((Date.now() - started) / 1000).toFixed(1)} s)`)
+  if (secrets !== undefined)
+    for (const short of SHORTS) writeSecret(path.join(secrets, serviceOf(short), 'database-url'), database.urls[short])
+  say(
+    `database of fleet ${fleet} is up to date (${database.applied.length} migrations applied, ${((Date.now() - started) / 1000).toFixed(1)} s)`,
+  )
   return 0
 }
 

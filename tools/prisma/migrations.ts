@@ -18,7 +18,12 @@ export function migrationsOf(short: Short): Migration[] {
   if (!existsSync(folder)) return []
   return readdirSync(folder, { withFileTypes: true })
     .filter((entry) => entry.isDirectory())
-    .map((entry) => ({ name: entry.name, checksum: createHash('sha256').update(readFileSync(path.join(folder, entry.name, 'migration.sql'))).digest('hex') }))
+    .map((entry) => ({
+      name: entry.name,
+      checksum: createHash('sha256')
+        .update(readFileSync(path.join(folder, entry.name, 'migration.sql')))
+        .digest('hex'),
+    }))
     .sort((a, b) => (a.name < b.name ? -1 : 1))
 }
 
@@ -41,15 +46,26 @@ export async function pendingMigrations(owner: pg.ClientBase, short: Short): Pro
   const wanted = migrationsOf(short)
   const { rows: exists } = await owner.query<{ t: string | null }>('SELECT to_regclass($1) AS t', [`${short}._prisma_migrations`])
   if (exists[0]?.t == null) return wanted.map((migration) => migration.name)
-  const { rows } = await owner.query<Applied>(`SELECT migration_name, checksum, finished_at, rolled_back_at FROM ${pg.escapeIdentifier(short)}._prisma_migrations WHERE rolled_back_at IS NULL`)
+  const { rows } = await owner.query<Applied>(
+    `SELECT migration_name, checksum, finished_at, rolled_back_at FROM ${pg.escapeIdentifier(short)}._prisma_migrations WHERE rolled_back_at IS NULL`,
+  )
   const applied = new Map(rows.map((row) => [row.migration_name, row]))
   for (const row of rows) {
-    if (row.finished_at === null) throw new DriftError(`schema "${short}": migration ${row.migration_name} began and never finished. See the server's log; then prisma migrate resolve.`)
-    if (!wanted.some((migration) => migration.name === row.migration_name)) throw new DriftError(`schema "${short}": migration ${row.migration_name} is applied but not in this version of Tallystick. The database belongs to a newer version.`)
+    if (row.finished_at === null)
+      throw new DriftError(
+        `schema "${short}": migration ${row.migration_name} began and never finished. See the server's log; then prisma migrate resolve.`,
+      )
+    if (!wanted.some((migration) => migration.name === row.migration_name))
+      throw new DriftError(
+        `schema "${short}": migration ${row.migration_name} is applied but not in this version of Tallystick. The database belongs to a newer version.`,
+      )
   }
   for (const migration of wanted) {
     const row = applied.get(migration.name)
-    if (row !== undefined && row.checksum !== migration.checksum) throw new DriftError(`schema "${short}": migration ${migration.name} was changed after it had been applied (database ${row.checksum.slice(0, 12)}, file ${migration.checksum.slice(0, 12)}). Restore the file and add a new migration.`)
+    if (row !== undefined && row.checksum !== migration.checksum)
+      throw new DriftError(
+        `schema "${short}": migration ${migration.name} was changed after it had been applied (database ${row.checksum.slice(0, 12)}, file ${migration.checksum.slice(0, 12)}). Restore the file and add a new migration.`,
+      )
   }
   return wanted.filter((migration) => !applied.has(migration.name)).map((migration) => migration.name)
 }
@@ -59,7 +75,11 @@ export async function deployMigrations(short: Short, ownerUrl: string, env: Node
   const url = new URL(ownerUrl)
   url.searchParams.set('schema', short)
   // The caller holds a lock of its own for the whole database; Prisma's would make the four wait for one another.
-  const { code, output } = await runPrisma(short, ['migrate', 'deploy'], { ...env, TALLYSTICK_MIGRATE_URL: url.href, PRISMA_SCHEMA_DISABLE_ADVISORY_LOCK: '1' })
+  const { code, output } = await runPrisma(short, ['migrate', 'deploy'], {
+    ...env,
+    TALLYSTICK_MIGRATE_URL: url.href,
+    PRISMA_SCHEMA_DISABLE_ADVISORY_LOCK: '1',
+  })
   if (code !== 0) throw new Error(`prisma migrate deploy failed for schema "${short}":\n${output}`)
 }
 

@@ -29,7 +29,11 @@ async function as<T>(url: string, work: (client: pg.Client) => Promise<T>): Prom
 }
 
 const passwordOf = (url: string) => decodeURIComponent(new URL(url).password)
-const passwordsOf = (database: TestFleetDatabase) => ({ ...newRolePasswords(), owner: passwordOf(database.ownerUrl), ...Object.fromEntries(SHORTS.map((short) => [short, passwordOf(database.urls[short])])) })
+const passwordsOf = (database: TestFleetDatabase) => ({
+  ...newRolePasswords(),
+  owner: passwordOf(database.ownerUrl),
+  ...Object.fromEntries(SHORTS.map((short) => [short, passwordOf(database.urls[short])])),
+})
 
 it.each(SHORTS)('lets the role of %s into its own schema and into no other', async (own) => {
   await as(fleet.urls[own], async (client) => {
@@ -41,7 +45,9 @@ it.each(SHORTS)('lets the role of %s into its own schema and into no other', asy
     await expect(client.query('CREATE TABLE intruder (id int)')).rejects.toMatchObject({ code: '42501' })
     await expect(client.query('CREATE TABLE public.intruder (id int)')).rejects.toMatchObject({ code: '42501' })
     await expect(client.query('SELECT count(*) FROM _prisma_migrations')).rejects.toMatchObject({ code: '42501' })
-    const { rows } = await client.query('SELECT rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls FROM pg_roles WHERE rolname = current_user')
+    const { rows } = await client.query(
+      'SELECT rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls FROM pg_roles WHERE rolname = current_user',
+    )
     expect(Object.values(rows[0])).toEqual([false, false, false, false, false])
   })
 })
@@ -78,7 +84,17 @@ it('works as one command for an account that is no superuser, and applies the mi
     adminUrl.username = 'clerk'
     adminUrl.password = 'clerk-password'
     writeFileSync(path.join(folder, 'admin-url'), adminUrl.href, { mode: 0o400 })
-    const command = ['tools/prisma/migrate.ts', '--fleet', 'managed', '--passwords', folder, '--admin-url-file', path.join(folder, 'admin-url'), '--write-secrets', path.join(folder, 'secrets')]
+    const command = [
+      'tools/prisma/migrate.ts',
+      '--fleet',
+      'managed',
+      '--passwords',
+      folder,
+      '--admin-url-file',
+      path.join(folder, 'admin-url'),
+      '--write-secrets',
+      path.join(folder, 'secrets'),
+    ]
     const run = () => spawnSync(process.execPath, command, { cwd: path.resolve(import.meta.dirname, '..', '..'), encoding: 'utf8' })
     const first = run()
     expect(first.stderr).toMatch(/up to date \([1-9]\d* migrations applied/)
@@ -93,5 +109,7 @@ it('works as one command for an account that is no superuser, and applies the mi
 }, 120_000)
 
 it('puts the role where :role stands and nowhere else', () => {
-  expect(withRole(`GRANT SELECT ON t TO :role; SELECT 'x'::role, a:role, :roles`, '"fleet_audit"')).toBe(`GRANT SELECT ON t TO "fleet_audit"; SELECT 'x'::role, a:role, :roles`)
+  expect(withRole(`GRANT SELECT ON t TO :role; SELECT 'x'::role, a:role, :roles`, '"fleet_audit"')).toBe(
+    `GRANT SELECT ON t TO "fleet_audit"; SELECT 'x'::role, a:role, :roles`,
+  )
 })

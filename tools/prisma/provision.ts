@@ -46,7 +46,12 @@ export async function provisionFleet(options: ProvisionOptions): Promise<FleetDa
 }
 
 /** Migrations and grants alone, for a server whose roles and schemas somebody else has made. */
-export async function migrateAsOwner(options: { url: string; fleet: string; passwords: RolePasswords; say?: (text: string) => void }): Promise<FleetDatabase> {
+export async function migrateAsOwner(options: {
+  url: string
+  fleet: string
+  passwords: RolePasswords
+  say?: (text: string) => void
+}): Promise<FleetDatabase> {
   const { url, fleet, passwords } = options
   const ownerRole = roleName(fleet, 'owner')
   const ownerUrl = asRole(url, ownerRole, passwords.owner)
@@ -59,23 +64,37 @@ export async function migrateAsOwner(options: { url: string; fleet: string; pass
     }
     if (pending.length > 0) {
       options.say?.(`applying migrations: ${pending.map(([short, names]) => `${short} (${names.length})`).join(', ')}`)
-      await withPasswordFile(url, ownerRole, passwords.owner, (env) => Promise.all(pending.map(([short]) => deployMigrations(short, asRole(url, ownerRole), env))))
+      await withPasswordFile(url, ownerRole, passwords.owner, (env) =>
+        Promise.all(pending.map(([short]) => deployMigrations(short, asRole(url, ownerRole), env))),
+      )
       applied.push(...pending.flatMap(([short, names]) => names.map((name) => `${short}/${name}`)))
     }
     for (const short of SHORTS) await applyGrants(owner, fleet, short)
   })
-  const urls = Object.fromEntries(SHORTS.map((short) => [short, asRole(url, roleName(fleet, short), passwords[short])])) as Record<Short, string>
+  const urls = Object.fromEntries(SHORTS.map((short) => [short, asRole(url, roleName(fleet, short), passwords[short])])) as Record<
+    Short,
+    string
+  >
   return { ownerUrl, urls, applied }
 }
 
 /** The password reaches Prisma as a file that only this user can read: neither arguments nor environment hold it. */
-export async function withPasswordFile(url: string, role: string, password: string, work: (env: NodeJS.ProcessEnv) => Promise<unknown>): Promise<void> {
+export async function withPasswordFile(
+  url: string,
+  role: string,
+  password: string,
+  work: (env: NodeJS.ProcessEnv) => Promise<unknown>,
+): Promise<void> {
   const folder = mkdtempSync(path.join(os.tmpdir(), 'tallystick-migrate-'))
   try {
     const file = path.join(folder, 'pgpass')
     const escape = (text: string) => text.replace(/[\\:]/g, '\\$&')
     const { hostname, port } = new URL(url)
-    writeFileSync(file, `${[hostname.replace(/^\[|\]$/g, ''), port || '5432', '*', role, password].map((field) => (field === '*' ? field : escape(field))).join(':')}\n`, { mode: 0o600 })
+    writeFileSync(
+      file,
+      `${[hostname.replace(/^\[|\]$/g, ''), port || '5432', '*', role, password].map((field) => (field === '*' ? field : escape(field))).join(':')}\n`,
+      { mode: 0o600 },
+    )
     await work({ PGPASSFILE: file, PGPASSWORD: undefined })
   } finally {
     rmSync(folder, { recursive: true, force: true })

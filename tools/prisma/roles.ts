@@ -44,12 +44,17 @@ export async function databaseExists(admin: pg.ClientBase, database: string): Pr
 
 /** @param template a database to copy */
 export async function createDatabase(admin: pg.ClientBase, database: string, template?: string): Promise<void> {
-  await admin.query(`CREATE DATABASE ${pg.escapeIdentifier(database)}${template === undefined ? '' : ` TEMPLATE ${pg.escapeIdentifier(template)}`}`)
+  await admin.query(
+    `CREATE DATABASE ${pg.escapeIdentifier(database)}${template === undefined ? '' : ` TEMPLATE ${pg.escapeIdentifier(template)}`}`,
+  )
 }
 
 /** A schema that came with a copied database still belongs to the template's owner. */
 async function takeOver(admin: pg.ClientBase, owner: string): Promise<void> {
-  const { rows } = await admin.query<{ name: string }>(`SELECT DISTINCT rolname AS name FROM pg_namespace JOIN pg_roles ON pg_roles.oid = nspowner WHERE nspname = ANY($1) AND rolname <> $2`, [SHORTS, owner])
+  const { rows } = await admin.query<{ name: string }>(
+    `SELECT DISTINCT rolname AS name FROM pg_namespace JOIN pg_roles ON pg_roles.oid = nspowner WHERE nspname = ANY($1) AND rolname <> $2`,
+    [SHORTS, owner],
+  )
   for (const { name } of rows) await admin.query(`REASSIGN OWNED BY ${pg.escapeIdentifier(name)} TO ${pg.escapeIdentifier(owner)}`)
 }
 
@@ -58,7 +63,9 @@ async function takeOver(admin: pg.ClientBase, owner: string): Promise<void> {
  */
 export async function ensureRolesAndSchemas(admin: pg.ClientBase, fleet: string, passwords: RolePasswords): Promise<void> {
   const owner = pg.escapeIdentifier(roleName(fleet, 'owner'))
-  const { rows } = await admin.query<{ database: string; version: number }>(`SELECT current_database() AS database, current_setting('server_version_num')::int AS version`)
+  const { rows } = await admin.query<{ database: string; version: number }>(
+    `SELECT current_database() AS database, current_setting('server_version_num')::int AS version`,
+  )
   const database = pg.escapeIdentifier(rows[0]?.database ?? '')
   for (const role of ['owner', ...SHORTS] as const) {
     const name = roleName(fleet, role)

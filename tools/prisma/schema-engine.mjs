@@ -33,7 +33,9 @@ function readArguments(args) {
 
 /** The CLI reads progress and errors as JSON lines on standard error. */
 function log(level, message, extra = {}) {
-  process.stderr.write(`${JSON.stringify({ timestamp: new Date().toISOString(), level, fields: { message, ...extra }, target: 'schema_engine::logger' })}\n`)
+  process.stderr.write(
+    `${JSON.stringify({ timestamp: new Date().toISOString(), level, fields: { message, ...extra }, target: 'schema_engine::logger' })}\n`,
+  )
 }
 
 // ---------------------------------------------------------------- connections
@@ -174,7 +176,9 @@ function adapterFactory() {
       if (datasource.shadowDatabaseUrl) return connectAdapter(connectionOf(parseUrl(datasource.shadowDatabaseUrl).url), schema)
       const database = `prisma_migrate_shadow_db_${randomUUID()}`
       await withMaintenanceDatabase(datasource.url, () => `CREATE DATABASE "${database}"`)
-      return connectAdapter(connectionOf(url, database), schema, () => withMaintenanceDatabase(datasource.url, () => `DROP DATABASE IF EXISTS "${database}" WITH (FORCE)`))
+      return connectAdapter(connectionOf(url, database), schema, () =>
+        withMaintenanceDatabase(datasource.url, () => `DROP DATABASE IF EXISTS "${database}" WITH (FORCE)`),
+      )
     },
   })
 }
@@ -191,15 +195,30 @@ function newEngine(factory) {
  */
 async function planMigration(method, params) {
   const engine = await newEngine(adapterFactory())
-  const { stdout } = await engine.diff({ from: { tag: 'migrations', ...params.migrationsList }, to: { tag: 'schemaDatamodel', ...params.schema }, script: true, exitCode: null, filters: params.filters })
+  const { stdout } = await engine.diff({
+    from: { tag: 'migrations', ...params.migrationsList },
+    to: { tag: 'schemaDatamodel', ...params.schema },
+    script: true,
+    exitCode: null,
+    filters: params.filters,
+  })
   const empty = !stdout || /^\s*-- This is an empty migration/.test(stdout)
   if (method === 'createMigration') {
     const stamp = new Date().toISOString().replace(/\D/g, '').slice(0, 14)
     const name = params.migrationName.replace(/[^\w-]+/g, '_').toLowerCase() || 'migration'
-    return { connectorType: 'postgresql', generatedMigrationName: `${stamp}_${name}`, migrationScript: empty && !params.draft ? null : stdout, extension: 'sql' }
+    return {
+      connectorType: 'postgresql',
+      generatedMigrationName: `${stamp}_${name}`,
+      migrationScript: empty && !params.draft ? null : stdout,
+      extension: 'sql',
+    }
   }
   const lossy = (stdout ?? '').split('\n').filter((line) => /\bDROP (TABLE|COLUMN|TYPE)\b|SET DATA TYPE/.test(line))
-  return { migrationSteps: empty ? 0 : 1, unexecutableSteps: [], warnings: lossy.map((line) => ({ message: `possible data loss: ${line.trim()}`, stepIndex: 0 })) }
+  return {
+    migrationSteps: empty ? 0 : 1,
+    unexecutableSteps: [],
+    warnings: lossy.map((line) => ({ message: `possible data loss: ${line.trim()}`, stepIndex: 0 })),
+  }
 }
 
 async function call(method, params) {
@@ -238,7 +257,10 @@ async function serve() {
       send({ id: request.id, result: result ?? {} })
     } catch (error) {
       if (DEBUG) process.stderr.write(`${error?.stack ?? error}\n`)
-      send({ id: request.id, error: { code: 4466, message: 'An error happened. Check the data field for details.', data: describe(error) } })
+      send({
+        id: request.id,
+        error: { code: 4466, message: 'An error happened. Check the data field for details.', data: describe(error) },
+      })
     }
   }
   process.exit(0) // pools may still hold idle connections

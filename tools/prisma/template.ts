@@ -12,7 +12,9 @@ import { asRole, createDatabase, databaseExists, onDatabase } from './roles.ts'
 
 /** @returns the template's database name; it changes with the migrations */
 export async function ensureTemplate(adminUrl: string): Promise<string> {
-  const migrations = createHash('sha256').update(JSON.stringify(SHORTS.map((short) => [short, migrationsOf(short)]))).digest('hex')
+  const migrations = createHash('sha256')
+    .update(JSON.stringify(SHORTS.map((short) => [short, migrationsOf(short)])))
+    .digest('hex')
   const name = `tallystick-template-${migrations.slice(0, 16)}`
   return withClient(adminUrl, async (admin) => {
     await admin.query('SELECT pg_advisory_lock($1, 1)', [LOCK_CLASS])
@@ -33,14 +35,18 @@ async function build(admin: pg.Client, adminUrl: string, name: string): Promise<
   const owner = `${name}_owner`
   const password = randomBytes(18).toString('base64url')
   await createDatabase(admin, unfinished)
-  if ((await admin.query('SELECT 1 FROM pg_roles WHERE rolname = $1', [owner])).rowCount === 0) await admin.query(`CREATE ROLE ${pg.escapeIdentifier(owner)}`)
+  if ((await admin.query('SELECT 1 FROM pg_roles WHERE rolname = $1', [owner])).rowCount === 0)
+    await admin.query(`CREATE ROLE ${pg.escapeIdentifier(owner)}`)
   await admin.query(`ALTER ROLE ${pg.escapeIdentifier(owner)} LOGIN PASSWORD ${pg.escapeLiteral(scramVerifier(password))}`)
   const url = onDatabase(adminUrl, unfinished)
   await withClient(url, async (inside) => {
-    for (const short of SHORTS) await inside.query(`CREATE SCHEMA ${pg.escapeIdentifier(short)} AUTHORIZATION ${pg.escapeIdentifier(owner)}`)
+    for (const short of SHORTS)
+      await inside.query(`CREATE SCHEMA ${pg.escapeIdentifier(short)} AUTHORIZATION ${pg.escapeIdentifier(owner)}`)
   })
   const present = SHORTS.filter((short) => migrationsOf(short).length > 0)
-  await withPasswordFile(url, owner, password, (env) => Promise.all(present.map((short) => deployMigrations(short, asRole(url, owner), env))))
+  await withPasswordFile(url, owner, password, (env) =>
+    Promise.all(present.map((short) => deployMigrations(short, asRole(url, owner), env))),
+  )
   await admin.query(`ALTER ROLE ${pg.escapeIdentifier(owner)} NOLOGIN PASSWORD NULL`)
   await admin.query(`ALTER DATABASE ${pg.escapeIdentifier(unfinished)} RENAME TO ${pg.escapeIdentifier(name)}`)
 }

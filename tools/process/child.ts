@@ -84,7 +84,9 @@ export async function startChild(options: ChildOptions): Promise<Child> {
 /** Start time of a process in clock ticks since boot; undefined when there is none, or only its unburied remains (or no /proc). */
 export function startTimeOf(pid: number): string | undefined {
   try {
-    const [state, ...rest] = readFileSync(`/proc/${pid}/stat`, 'latin1').replace(/^.*\) /s, '').split(' ')
+    const [state, ...rest] = readFileSync(`/proc/${pid}/stat`, 'latin1')
+      .replace(/^.*\) /s, '')
+      .split(' ')
     return state === 'Z' || state === 'X' ? undefined : rest[18]
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT' || (error as NodeJS.ErrnoException).code === 'ESRCH') return undefined
@@ -122,7 +124,10 @@ export function isAlive(identity: ProcessIdentity): boolean {
 
 /** End a process that is not a child of this one. Returns false when it would not go. */
 export async function endProcess(identity: ProcessIdentity, signal: NodeJS.Signals = 'SIGTERM', graceMs = 15_000): Promise<boolean> {
-  for (const [how, waitMs] of [[signal, graceMs], ['SIGKILL', 3_000]] as const) {
+  for (const [how, waitMs] of [
+    [signal, graceMs],
+    ['SIGKILL', 3_000],
+  ] as const) {
     if (!isAlive(identity)) return true
     try {
       process.kill(identity.pid, how)

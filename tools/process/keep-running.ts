@@ -7,7 +7,8 @@ const LONGEST_PAUSE_MS = 10_000
 /** A process that ran this long is taken for sound: the pause starts from the beginning. */
 const SOUND_AFTER_MS = 30_000
 
-export type KeepEvent = { kind: 'started'; pid: number } | { kind: 'ended'; exit: Exit; pauseMs: number } | { kind: 'failed'; error: Error; pauseMs: number }
+export type KeepEvent =
+  { kind: 'started'; pid: number } | { kind: 'ended'; exit: Exit; pauseMs: number } | { kind: 'failed'; error: Error; pauseMs: number }
 
 export class KeepRunning {
   readonly #start: () => Promise<Child>

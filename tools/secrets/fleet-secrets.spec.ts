@@ -17,7 +17,12 @@ const read = (...parts: string[]) => readFileSync(path.join(directory, ...parts)
 it('makes one folder per service that nobody else can read', () => {
   ensureFleetSecrets(directory)
   expect(modeOf()).toBe(0o700)
-  for (const [service, ...files] of [['session-svc', 'kek', 'nats.nk'], ['relay-svc', 'transport.seed', 'nats.nk'], ['audit-svc', 'log.seed', 'nats.nk'], ['invoice-svc', 'api-tokens.json', 'nats.nk']] as const) {
+  for (const [service, ...files] of [
+    ['session-svc', 'kek', 'nats.nk'],
+    ['relay-svc', 'transport.seed', 'nats.nk'],
+    ['audit-svc', 'log.seed', 'nats.nk'],
+    ['invoice-svc', 'api-tokens.json', 'nats.nk'],
+  ] as const) {
     expect(modeOf(service)).toBe(0o700)
     for (const file of files) expect(modeOf(service, file)).toBe(0o400)
   }

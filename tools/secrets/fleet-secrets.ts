@@ -10,7 +10,19 @@ import { writeSecret } from './write-secret.ts'
 export const TOKEN_NAMES = ['admin', 'operator', 'auditor'] as const
 export type TokenName = (typeof TOKEN_NAMES)[number]
 
-const SCOPES = ['documents:read', 'documents:write', 'shares:write', 'peers:read', 'peers:write', 'consents:write', 'inbox:read', 'verdicts:write', 'audit:read', 'fleet:read', 'ops:read']
+const SCOPES = [
+  'documents:read',
+  'documents:write',
+  'shares:write',
+  'peers:read',
+  'peers:write',
+  'consents:write',
+  'inbox:read',
+  'verdicts:write',
+  'audit:read',
+  'fleet:read',
+  'ops:read',
+]
 const SCOPES_OF: Record<TokenName, string[]> = {
   admin: SCOPES,
   operator: SCOPES.filter((scope) => scope !== 'peers:write'),
@@ -18,7 +30,11 @@ const SCOPES_OF: Record<TokenName, string[]> = {
 }
 
 /** Files that hold an identity or unlock stored data: never made a second time. */
-const KEYS: readonly (readonly [Service, string])[] = [['session-svc', 'kek'], ['relay-svc', 'transport.seed'], ['audit-svc', 'log.seed']]
+const KEYS: readonly (readonly [Service, string])[] = [
+  ['session-svc', 'kek'],
+  ['relay-svc', 'transport.seed'],
+  ['audit-svc', 'log.seed'],
+]
 const KEY_BYTES = 32
 
 export interface FleetSecrets {
@@ -43,7 +59,10 @@ export function ensureFleetSecrets(directory: string): FleetSecrets {
   for (const [service, name] of KEYS) {
     const file = path.join(folder(service), name)
     if (existsSync(file)) continue
-    if (existsSync(complete)) throw new Error(`${file} is missing. Restore it from a backup: the fleet's stored data cannot be read without it. (To begin again with a new identity, remove the fleet's whole folder.)`)
+    if (existsSync(complete))
+      throw new Error(
+        `${file} is missing. Restore it from a backup: the fleet's stored data cannot be read without it. (To begin again with a new identity, remove the fleet's whole folder.)`,
+      )
     const key = randomBytes(KEY_BYTES)
     writeSecret(file, key)
     key.fill(0)
@@ -62,14 +81,34 @@ export function ensureFleetSecrets(directory: string): FleetSecrets {
     seed.fill(0)
   }
 
-  const passwords = kept(path.join(folder('launcher'), 'role-passwords.json'), newRolePasswords)
-  const tokens = kept(path.join(folder('launcher'), 'tokens.json'), () => Object.fromEntries(TOKEN_NAMES.map((name) => [name, `tly_${randomBytes(24).toString('base64url')}`])) as Record<TokenName, string>)
+  const passwords = keptPasswords(path.join(folder('launcher'), 'roles'))
+  const tokens = kept(
+    path.join(folder('launcher'), 'tokens.json'),
+    () =>
+      Object.fromEntries(TOKEN_NAMES.map((name) => [name, `tly_${randomBytes(24).toString('base64url')}`])) as Record<TokenName, string>,
+  )
   // Rewritten each time: what a token may do follows this version.
-  const entries = TOKEN_NAMES.map((name) => ({ name, scopes: SCOPES_OF[name], sha256: createHash('sha256').update(tokens[name]).digest('hex') }))
+  const entries = TOKEN_NAMES.map((name) => ({
+    name,
+    scopes: SCOPES_OF[name],
+    sha256: createHash('sha256').update(tokens[name]).digest('hex'),
+  }))
   writeSecret(path.join(folder('invoice-svc'), 'api-tokens.json'), JSON.stringify(entries, null, 2))
 
   if (!existsSync(complete)) writeSecret(complete, 'keys made\n')
   return { folder, passwords, tokens, natsUsers }
+}
+
+/** A file per role, as `tools/prisma/migrate.ts --passwords` reads them. */
+function keptPasswords(directory: string): RolePasswords {
+  const fresh = newRolePasswords()
+  return Object.fromEntries(
+    Object.entries(fresh).map(([role, password]) => {
+      const file = path.join(directory, role)
+      if (!existsSync(file)) writeSecret(file, password)
+      return [role, readFileSync(file, 'utf8')]
+    }),
+  ) as RolePasswords
 }
 
 function kept<T>(file: string, make: () => T): T {

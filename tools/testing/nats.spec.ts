@@ -10,7 +10,12 @@ beforeAll(async () => {
 afterAll(() => server.stop())
 
 const connectAs = (service: 'relay-svc' | 'invoice-svc') =>
-  connect({ servers: server.url, authenticator: nkeyAuthenticator(readFileSync(server.seedFile(service))), inboxPrefix: `_INBOX_${service}`, reconnect: false })
+  connect({
+    servers: server.url,
+    authenticator: nkeyAuthenticator(readFileSync(server.seedFile(service))),
+    inboxPrefix: `_INBOX_${service}`,
+    reconnect: false,
+  })
 
 it('lets a service in with its key and refuses a stranger', async () => {
   const connection = await connectAs('relay-svc')

@@ -48,7 +48,12 @@ export async function startNats(options: TestNatsOptions = {}): Promise<TestNats
 
   const configFile = path.join(directory, 'nats.conf')
   const logFile = path.join(directory, 'nats.log')
-  const config = natsServerConfig({ port, host: '127.0.0.1', users, ...(options.maxPayload === undefined ? {} : { maxPayload: options.maxPayload }) })
+  const config = natsServerConfig({
+    port,
+    host: '127.0.0.1',
+    users,
+    ...(options.maxPayload === undefined ? {} : { maxPayload: options.maxPayload }),
+  })
   writeFileSync(configFile, `${config}\n${options.extraConfig ?? ''}\n`)
   chmodSync(configFile, 0o600)
   let server = await startNatsServer({ program, configFile, port, logFile })

@@ -5,12 +5,11 @@ import os from 'node:os'
 import path from 'node:path'
 import pg from 'pg'
 import { SHORTS, type Short } from '../paths.ts'
-import { startEmbeddedPostgres } from '../postgres/embedded.ts'
 import { provisionFleet } from '../prisma/provision.ts'
 import { newRolePasswords, roleName } from '../prisma/roles.ts'
 import { ensureTemplate } from '../prisma/template.ts'
 import { guardDirectory } from '../process/guard.ts'
-import { freePort } from '../process/ports.ts'
+import { copyMigratedCluster, startTestCluster } from './migrated-cluster.ts'
 
 export interface TestPostgres {
   /** Superuser, database `postgres`. */
@@ -37,7 +36,8 @@ export async function startPostgres(): Promise<TestPostgres> {
   const directory = mkdtempSync(path.join(os.tmpdir(), 'tallystick-postgres-'))
   chmodSync(directory, 0o755) // the server may run under an account of its own
   guardDirectory(directory)
-  const server = await startEmbeddedPostgres({ dataDir: path.join(directory, 'data'), passwordFile: path.join(directory, 'password'), logFile: path.join(directory, 'postgres.log'), port: await freePort(), durable: false })
+  await copyMigratedCluster(directory)
+  const server = await startTestCluster(directory)
   return overServer(server.adminUrl, '', async () => {
     await server.stop()
     rmSync(directory, { recursive: true, force: true })
@@ -52,7 +52,12 @@ function overServer(url: string, suffix: string, stopServer: () => Promise<void>
     async createFleet(name) {
       const fleet = `${name}${suffix}`
       made.push(fleet)
-      const { ownerUrl, urls } = await provisionFleet({ adminUrl: url, fleet, passwords: newRolePasswords(), template: () => ensureTemplate(url) })
+      const { ownerUrl, urls } = await provisionFleet({
+        adminUrl: url,
+        fleet,
+        passwords: newRolePasswords(),
+        template: () => ensureTemplate(url),
+      })
       return { name: fleet, ownerUrl, urls }
     },
     async stop() {
@@ -68,7 +73,8 @@ async function dropAll(url: string, fleets: string[]): Promise<void> {
   try {
     for (const fleet of fleets) await client.query(`DROP DATABASE IF EXISTS ${pg.escapeIdentifier(fleet)} WITH (FORCE)`)
     for (const fleet of fleets) {
-      for (const role of ['owner', ...SHORTS] as const) await client.query(`DROP ROLE IF EXISTS ${pg.escapeIdentifier(roleName(fleet, role))}`)
+      for (const role of ['owner', ...SHORTS] as const)
+        await client.query(`DROP ROLE IF EXISTS ${pg.escapeIdentifier(roleName(fleet, role))}`)
     }
   } finally {
     await client.end()

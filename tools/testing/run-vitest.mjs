@@ -12,7 +12,22 @@ export async function runVitest(title, config, filters = []) {
   rmSync(report, { force: true })
   process.stdout.write(`\n== ${title}\n`)
   const code = await new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [path.join(ROOT, 'node_modules', 'vitest', 'vitest.mjs'), 'run', '--config', config, '--root', ROOT, '--reporter=default', '--reporter=json', `--outputFile.json=${report}`, ...filters], { cwd: ROOT, stdio: ['ignore', 'inherit', 'inherit'] })
+    const child = spawn(
+      process.execPath,
+      [
+        path.join(ROOT, 'node_modules', 'vitest', 'vitest.mjs'),
+        'run',
+        '--config',
+        config,
+        '--root',
+        ROOT,
+        '--reporter=default',
+        '--reporter=json',
+        `--outputFile.json=${report}`,
+        ...filters,
+      ],
+      { cwd: ROOT, stdio: ['ignore', 'inherit', 'inherit'] },
+    )
     for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => child.kill(signal))
     child.once('error', reject)
     child.once('exit', (exitCode) => resolve(exitCode ?? 1))
@@ -23,12 +38,21 @@ export async function runVitest(title, config, filters = []) {
   }
   const result = JSON.parse(readFileSync(report, 'utf8'))
   // A file that does not even load, or whose hooks fail, counts as one failure.
-  const brokenFiles = result.testResults.filter((file) => file.status === 'failed' && !file.assertionResults.some((test) => test.status === 'failed')).length
+  const brokenFiles = result.testResults.filter(
+    (file) => file.status === 'failed' && !file.assertionResults.some((test) => test.status === 'failed'),
+  ).length
   const failed = result.numFailedTests + brokenFiles
   // Errors outside any test (an unhandled rejection) fail the run without failing a test.
-  return { passed: result.numPassedTests, failed: code !== 0 && failed === 0 ? 1 : failed, skipped: result.numPendingTests + result.numTodoTests }
+  return {
+    passed: result.numPassedTests,
+    failed: code !== 0 && failed === 0 ? 1 : failed,
+    skipped: result.numPendingTests + result.numTodoTests,
+  }
 }
 
 export function sum(results) {
-  return results.reduce((total, one) => ({ passed: total.passed + one.passed, failed: total.failed + one.failed, skipped: total.skipped + one.skipped }), { passed: 0, failed: 0, skipped: 0 })
+  return results.reduce(
+    (total, one) => ({ passed: total.passed + one.passed, failed: total.failed + one.failed, skipped: total.skipped + one.skipped }),
+    { passed: 0, failed: 0, skipped: 0 },
+  )
 }

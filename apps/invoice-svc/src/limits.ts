@@ -23,8 +23,11 @@ export const JSON_VALUES = 200_000
 export const DOCUMENT_BYTES = MAX_PAYLOAD_BYTES - 16 * 1024
 /** How long an idempotent answer is kept, ms. A client that retries a day later has lost more than a key. */
 export const IDEMPOTENCY_TTL_MS = 24 * 60 * 60_000
-/** A request that runs longer than this may be taken over by its retry, ms; its late effect is then refused. */
-export const IDEMPOTENCY_LEASE_MS = 60_000
+/**
+ * A running request renews its hold on its key; one whose process died may be taken over by its retry after this, ms.
+ * Should it be alive after all, its late effect is refused.
+ */
+export const IDEMPOTENCY_LEASE_MS = 10_000
 /** Longest Idempotency-Key, characters: a UUID or a hash fits. */
 export const IDEMPOTENCY_KEY_LENGTH = 128
 /** Items of one page. */

@@ -146,11 +146,16 @@ describe('issue', () => {
     expect(now.json.document.buyerReference).toBe(issued!.json.document.buyerReference)
   })
 
-  it('gives a number once per kind', async () => {
-    const [one, two] = [await create({ number: 'X-1' }), await create({ number: 'X-1' })]
-    expect((await service.request('POST', `/v1/invoices/${one}/issue`)).status).toBe(200)
-    const refused = await service.request('POST', `/v1/invoices/${two}/issue`)
-    expect([refused.status, refused.json.errors[0].rule]).toEqual([409, 'NumberTaken'])
+  it('gives no number that an imported document has taken, and says when one comes twice', async () => {
+    const [one, two] = [await create({ number: 'TKN-2026-0001' }), await create({ number: 'TKN-2026-0001' })]
+    expect((await service.request('POST', `/v1/invoices/${one}/issue`)).json).toMatchObject({ state: 'issued', warnings: [] })
+    const repeated = await service.request('POST', `/v1/invoices/${two}/issue`)
+    expect([repeated.status, repeated.json.warnings]).toEqual([
+      200,
+      [{ rule: 'NumberRepeated', pointer: '/number', message: expect.stringContaining(one) }],
+    ])
+    const given = await service.request('POST', `/v1/invoices/${await create()}/issue`, { body: { series: 'TKN' } })
+    expect(given.json.number).toBe('TKN-2026-0002')
   })
 
   it('serves credit notes by the same code', async () => {

@@ -239,12 +239,31 @@ describe('idempotency', () => {
     const request = { operation: 'POST /v1/x', body: new Uint8Array(), mediaType: '' }
     const cut = await claimOperation(service.app, 'admin', 'key-5', request)
     await expect(claimOperation(service.app, 'admin', 'key-5', request)).rejects.toThrow(/still running/)
-    service.clock.advance(61_000)
+    service.clock.advance(11_000)
     const taken = await claimOperation(service.app, 'admin', 'key-5', request)
     if (!('run' in cut) || !('run' in taken)) throw new Error('both should run')
     await expect(service.db.$transaction((tx) => cut.run.finish(tx, 201, { from: 'cut' }))).rejects.toThrow(/took too long/)
     await service.db.$transaction((tx) => taken.run.finish(tx, 201, { from: 'taken' }))
     expect(await claimOperation(service.app, 'admin', 'key-5', request)).toEqual({ replay: { status: 201, text: '{"from":"taken"}' } })
+  })
+
+  it('a request that is only slow keeps its key', async () => {
+    const { claimOperation } = await import('../src/http/operation.js')
+    const deps = {
+      db: service.db,
+      log: service.app.log,
+      clock: { now: () => Date.now() },
+      limits: { idempotencyLeaseMs: 300, idempotencyTtlMs: 60_000 },
+    }
+    const request = { operation: 'POST /v1/x', body: new Uint8Array(), mediaType: '' }
+    const slow = await claimOperation(deps, 'admin', 'key-6', request)
+    if (!('run' in slow)) throw new Error('it should run')
+    for (const end = Date.now() + 900; Date.now() < end;) {
+      await expect(claimOperation(deps, 'admin', 'key-6', request)).rejects.toThrow(/still running/)
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+    await service.db.$transaction((tx) => slow.run.finish(tx, 201, {}))
+    slow.run.end()
   })
 
   it('refuses a key that is none', async () => {

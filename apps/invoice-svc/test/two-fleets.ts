@@ -213,7 +213,7 @@ export async function carry(from: { fleet: StandInFleet; service: Service }, to:
     items.map((item) => ({
       fleetId: from.fleet.fleetId,
       envelopeDigest: digestOf(item.envelope),
-      envelope: item.envelope,
+      envelope: new Uint8Array(item.envelope),
       receivedAt: Date.now(),
     })),
   )
@@ -230,6 +230,6 @@ export async function carry(from: { fleet: StandInFleet; service: Service }, to:
 
 export async function replay(item: { envelope: Uint8Array }, from: StandInFleet, to: Service) {
   return await deliver(to.app, [
-    { fleetId: from.fleetId, envelopeDigest: digestOf(item.envelope), envelope: item.envelope, receivedAt: Date.now() },
+    { fleetId: from.fleetId, envelopeDigest: digestOf(item.envelope), envelope: new Uint8Array(item.envelope), receivedAt: Date.now() },
   ])
 }

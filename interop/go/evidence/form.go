@@ -174,7 +174,11 @@ func parse(data []byte) (*file, error) {
 		receipt.done()
 	}
 	if top.has("verdicts") {
-		for i, raw := range top.list("verdicts") {
+		list := top.list("verdicts")
+		if len(list) < 1 || len(list) > 16 {
+			top.fail("verdicts", "not 1 to 16")
+		}
+		for i, raw := range list {
 			verdict := open(raw, fmt.Sprintf("verdicts[%d].", i), &err)
 			f.verdicts = append(f.verdicts, struct{ body, statement []byte }{verdict.base64("body"), verdict.base64("statement")})
 			verdict.done()
@@ -189,7 +193,11 @@ func parseSide(o object) side {
 	if o.has("log") {
 		l := o.object("log")
 		s.log = &logPart{vkey: l.text("vkey")}
-		for i, raw := range l.list("entries") {
+		list := l.list("entries")
+		if len(list) < 1 || len(list) > 64 {
+			l.fail("entries", "not 1 to 64")
+		}
+		for i, raw := range list {
 			s.log.entries = append(s.log.entries, parseEntry(open(raw, fmt.Sprintf("%sentries[%d].", l.path, i), o.err)))
 		}
 		l.done()

@@ -93,8 +93,9 @@ func Verify(data []byte) *Result {
 		r.add(receiptNames(f.receipt.body, f.receipt.messageID, f.digest), "receipt")
 	}
 	verdictDigests := r.verdicts(f, statement)
-	r.log("sender", f.sender.log, r.Sender, r.Recipient, map[string][][]byte{"MessageSent": {f.digest}, "MessageReceived": verdictDigests})
-	r.log("recipient", f.recipient.log, r.Recipient, r.Sender, map[string][][]byte{"MessageReceived": {f.digest}, "MessageSent": verdictDigests})
+	aboutDocument, aboutVerdicts := subject{f.kind, [][]byte{f.digest}}, subject{"verdict", verdictDigests}
+	r.log("sender", f.sender.log, r.Sender, r.Recipient, map[string]subject{"MessageSent": aboutDocument, "MessageReceived": aboutVerdicts})
+	r.log("recipient", f.recipient.log, r.Recipient, r.Sender, map[string]subject{"MessageReceived": aboutDocument, "MessageSent": aboutVerdicts})
 	return r
 }
 
@@ -150,7 +151,7 @@ func (r *Result) verdicts(f *file, document *Statement) (digests [][]byte) {
 		if err == nil {
 			err = r.Recipient.validAt(statement.IssuedAt)
 		}
-		if err == nil && statement.IssuedAt < document.IssuedAt {
+		if err == nil && statement.IssuedAt+skew < document.IssuedAt {
 			err = errors.New("before the document")
 		}
 		r.add(err, "verdict[%d].statement", i)
@@ -177,54 +178,66 @@ func readVerdict(body []byte, documentID string, digest []byte) (string, error) 
 	return verdict, unless(id == documentID && bytes.Equal(of, digest), "about another document")
 }
 
-// log checks one side's entries; wanted are the digests that each type of leaf may be about.
-func (r *Result) log(name string, l *logPart, own, other *Certificate, wanted map[string][][]byte) {
+// subject is what a leaf of one type may be about: a kind of document, and the digests of that kind in the file.
+type subject struct {
+	kind    string
+	digests [][]byte
+}
+
+// log checks one side's entries; wanted is the subject of each type of leaf. What needs a part that failed is not checked.
+func (r *Result) log(name string, l *logPart, own, other *Certificate, wanted map[string]subject) {
 	if l == nil {
 		return
 	}
-	r.add(unless(l.vkey == own.Vkey(), "not the log key of the certificate"), "%s.log.key", name)
+	key := r.add(unless(l.vkey == own.Vkey(), "not the log key of the certificate"), "%s.log.key", name)
 	roots := map[uint64][]byte{}
 	for i, e := range l.entries {
 		r.add(commitment(e, other, wanted), "%s.log[%d].commitment", name, i)
+		if !key {
+			continue
+		}
 		root, err := checkpoint(e.note, own, e.size)
-		if err == nil {
-			earlier, seen := roots[e.size]
-			err = unless(!seen || bytes.Equal(earlier, root), "two roots of one size")
-			roots[e.size] = root
+		if earlier, seen := roots[e.size]; err == nil && seen {
+			err = unless(bytes.Equal(earlier, root), "two roots of one size")
 		}
 		if !r.add(err, "%s.log[%d].checkpoint", name, i) {
-			root = nil
+			continue
 		}
-		r.add(proof.VerifyInclusion(rfc6962.DefaultHasher, e.index, e.size, rfc6962.DefaultHasher.HashLeaf(e.leaf), e.proof, root), "%s.log[%d].inclusion", name, i)
+		roots[e.size] = root
+		hasher := rfc6962.DefaultHasher
+		r.add(proof.VerifyInclusion(hasher, e.index, e.size, hasher.HashLeaf(e.leaf), e.proof, root), "%s.log[%d].inclusion", name, i)
 	}
 }
 
-func commitment(e logEntry, other *Certificate, wanted map[string][][]byte) error {
+func commitment(e logEntry, other *Certificate, wanted map[string]subject) error {
 	f := cbor.Open(e.leaf, cbor.Limits{MaxBytes: 4096, MaxDepth: 2, MaxItems: 64})
 	f.Text("eventId")
 	f.Text("actor")
 	f.Uint("at", maxSafe)
-	stream, kind := f.Text("stream"), f.Text("type")
+	stream, event := f.Text("stream"), f.Text("type")
 	body := cbor.FieldsOf(f.Any("body"))
 	if err := f.Done(); err != nil {
 		return err
 	}
 	peer, committed := body.Text("peer"), body.Text("commitment")
+	kind := body.Text("kind")
 	body.Text("messageId")
-	body.Text("kind")
 	if err := body.Done(); err != nil {
 		return err
 	}
 	if stream != "sharing" || peer != other.FleetID {
 		return errors.New("another stream or fleet")
 	}
-	for _, digest := range wanted[kind] {
+	if kind != wanted[event].kind {
+		return fmt.Errorf("a %s about a document of kind %q", event, kind)
+	}
+	for _, digest := range wanted[event].digests {
 		opened := sha256.Sum256(append(bytes.Clone(e.salt), digest...))
 		if hex.EncodeToString(opened[:]) == committed {
 			return nil
 		}
 	}
-	return fmt.Errorf("%s does not open to what this side would log so", kind)
+	return fmt.Errorf("does not open to what a %s of this side may be about", event)
 }
 
 // strictVerifier is a note.Verifier with the signature rule of docs/spec/session.md §1.2.

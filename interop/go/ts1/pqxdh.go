@@ -134,3 +134,11 @@ func agreeAll(pairs [][2][]byte) ([][]byte, error) {
 	}
 	return secrets, nil
 }
+
+// SignBundle makes a bundle of prekeys with the signatures of §3.1.
+func SignBundle(sign func(message []byte) []byte, certificate []byte, spk, pq Prekey, opk *Prekey) *Bundle {
+	label := Label("prekey-signature")
+	spk.Signature = sign(concat(label, []byte("spk"), u32(spk.ID), encodeEC(spk.Key)))
+	pq.Signature = sign(concat(label, kindByte(pq.Kind), u32(pq.ID), encodeKEM(pq.Key)))
+	return &Bundle{Certificate: certificate, Spk: spk, Pq: pq, Opk: opk}
+}

@@ -46,9 +46,6 @@ func NewResponder(agreed *Agreed, handshake *Handshake, spkSecret []byte, epoch 
 	return &State{root: agreed.SK, ownSecret: spkSecret, ownPublic: PublicOf(spkSecret), transcript: agreed.Transcript, sid: agreed.SID, epoch: epoch, handshake: handshake.Encode()}
 }
 
-// Exporters are the last four, oldest first.
-func (s *State) Exporters() []Exporter { return s.exporters }
-
 func (s *State) addExporter(value []byte, received bool) {
 	list := append(append([]Exporter{}, s.exporters...), Exporter{value, received})
 	s.exporters = list[max(0, len(list)-exporters):]
@@ -191,4 +188,24 @@ func (s *State) keep(put []keptKey, now int64) {
 			s.kept = append(s.kept, key)
 		}
 	}
+}
+
+// NewestReceived is the exporter that salts a rotation by this side (§7), nil before anything was received.
+func (s *State) NewestReceived() (newest []byte) {
+	for _, exporter := range s.exporters {
+		if exporter.Received {
+			newest = exporter.Value
+		}
+	}
+	return newest
+}
+
+// ExporterNamed is the exporter that a handshake names, nil when it is not among the last four.
+func (s *State) ExporterNamed(name []byte) []byte {
+	for _, exporter := range s.exporters {
+		if bytes.Equal(continuityOf(exporter.Value), name) {
+			return exporter.Value
+		}
+	}
+	return nil
 }

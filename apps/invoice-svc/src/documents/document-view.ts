@@ -8,6 +8,7 @@ import { DomainError } from '@tallystick/invoice-domain/errors'
 import type { Unmapped } from '@tallystick/ubl/parse-ubl'
 import { z } from 'zod'
 import { hex, hexDigest, iso, time, uuid } from '../http/page.js'
+import type { Fault } from '../refused.js'
 import { termsSchema } from './document-schema.js'
 import type { DocumentListRow, DocumentRow } from './document.store.js'
 
@@ -51,7 +52,7 @@ export const documentView = documentListItem
       .array(z.strictObject({ path: z.string(), value: z.string(), lost: z.enum(['no-term', 'term']) }))
       .optional()
       .describe('After an import: parts of the UBL source that are not kept'),
-    warnings: faults.optional().describe('After an import: broken rules of the UBL syntax'),
+    warnings: faults.optional().describe('After an import: broken rules of the UBL syntax; after an issue: a number that was used before'),
   })
   .meta({ id: 'Document' })
 export type DocumentView = z.output<typeof documentView>
@@ -88,19 +89,16 @@ export interface ImportNotes {
 
 export function view(
   row: DocumentRow,
-  options: { status?: string | undefined; today: string; notes?: ImportNotes | undefined },
+  options: { status?: string | undefined; today: string; notes?: ImportNotes | undefined; warnings?: readonly Fault[] },
 ): DocumentView {
   const document = documentOf(row)
+  const warnings = options.notes?.syntax ?? options.warnings
   return {
     ...listItem(row, options.status),
     document: row.terms as DocumentView['document'],
     ...(row.state === 'draft' ? { violations: wouldRefuse(document, options.today) } : {}),
-    ...(options.notes === undefined
-      ? {}
-      : {
-          unmapped: [...options.notes.unmapped],
-          warnings: options.notes.syntax.map(({ pointer, rule, message }) => ({ pointer, rule, message })),
-        }),
+    ...(options.notes === undefined ? {} : { unmapped: [...options.notes.unmapped] }),
+    ...(warnings === undefined ? {} : { warnings: warnings.map(({ pointer, rule, message }) => ({ pointer, rule, message })) }),
   }
 }
 

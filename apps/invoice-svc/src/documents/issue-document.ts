@@ -1,5 +1,5 @@
 /**
- * Issue: number, complete, validate, freeze; one transaction. The document's row is locked first and the series' row
+ * Issue: number (unless the document brings its own), complete, validate, freeze; one transaction. The document's row is locked first and the series' row
  * second, so that two requests for one document give one number and a refusal gives its number back.
  */
 import { formatNumber, issueDocument } from '@tallystick/invoice-domain/issue'
@@ -12,7 +12,7 @@ import { now, type App, type Tx } from '../app.js'
 import { recordChange } from '../events/change.store.js'
 import type { Operation } from '../http/operation.js'
 import { owned } from '../http/page.js'
-import { conflict, found, Refused } from '../refused.js'
+import { conflict, found, Refused, type Fault } from '../refused.js'
 import { asJson, issuedWithNumber, lockDocument, nextInSeries } from './document.store.js'
 import { documentOf, today, view, type DocumentView } from './document-view.js'
 
@@ -31,11 +31,7 @@ export async function issue(app: App, id: string, series: string | undefined, op
       const issueDate = draft.issueDate ?? today(at)
       const number = draft.number ?? (await giveNumber(tx, draft.kind, series ?? DEFAULT_SERIES[draft.kind], issueDate))
       const document: BillingDocument = issueDocument(draft, { number, issueDate })
-      const taken = await issuedWithNumber(tx, document.kind, number)
-      if (taken !== undefined)
-        throw conflict(`The number is taken by another issued document (${taken}): change it, or leave it out to be given one.`, [
-          { pointer: '/number', rule: 'NumberTaken', message: 'a number is given once' },
-        ])
+      const earlier = await issuedWithNumber(tx, document.kind, number)
       const body = encode(toRecord(document))
       if (body.length > app.limits.documentBytes)
         throw new Refused('EndpointTooLarge', `The document has ${body.length} bytes; at most ${app.limits.documentBytes} can be sent.`)
@@ -53,13 +49,18 @@ export async function issue(app: App, id: string, series: string | undefined, op
         },
       })
       await recordChange(tx, at, { topic: 'document', subject: id, data: { id, kind: issued.kind, state: 'issued' } })
-      const answer = view(issued, { today: today(at) })
+      const answer = view(issued, { today: today(at), warnings: earlier === undefined ? [] : [numberRepeated(earlier)] })
       await operation.finish(tx, 200, answer)
       return answer
     },
     // A long queue for one series waits for its turn instead of failing.
     { maxWait: 20_000, timeout: 20_000 },
   )
+}
+
+/** Whoever gave the number answers for it; here it is only said. */
+function numberRepeated(earlier: string): Fault {
+  return { pointer: '/number', rule: 'NumberRepeated', message: `the document ${earlier} was issued under this number before` }
 }
 
 async function giveNumber(tx: Tx, kind: BillingKind, series: string, issueDate: string): Promise<string> {

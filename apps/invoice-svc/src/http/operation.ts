@@ -5,6 +5,7 @@
  * be alive, finds that the row is no longer its own and its transaction is refused.
  */
 import { createHash, randomUUID } from 'node:crypto'
+import type { Logger } from 'pino'
 import type { Db, Tx } from '../app.js'
 import type { Limits } from '../limits.js'
 import { EdgeRefusal } from './problem.js'
@@ -25,6 +26,7 @@ export const NO_OPERATION: Operation = { finish: () => Promise.resolve() }
 
 export class KeyedOperation implements Operation {
   finished = false
+  readonly #renewal: NodeJS.Timeout
 
   constructor(
     private readonly db: Db,
@@ -32,7 +34,17 @@ export class KeyedOperation implements Operation {
     readonly client: string,
     readonly key: string,
     private readonly token: string,
-  ) {}
+    private readonly leaseMs: number,
+    private readonly log: Pick<Logger, 'warn'>,
+  ) {
+    this.#renewal = setInterval(() => void this.#renew(), leaseMs / 3)
+    this.#renewal.unref()
+  }
+
+  /** The request is over: its hold is no longer renewed. */
+  end(): void {
+    clearInterval(this.#renewal)
+  }
 
   async finish(tx: Pick<Tx, '$executeRaw'>, status: number, body: unknown): Promise<void> {
     await this.#store(tx, status, JSON.stringify(body))
@@ -61,6 +73,18 @@ export class KeyedOperation implements Operation {
     )
   }
 
+  async #renew(): Promise<void> {
+    try {
+      const until = new Date(this.clock.now() + this.leaseMs)
+      await this.db.$executeRaw`
+        UPDATE idempotency SET lease_until = ${until}
+        WHERE client = ${this.client} AND key = ${this.key} AND token = ${this.token}::uuid AND status IS NULL AND lease_until > ${new Date(this.clock.now())}`
+    } catch (error) {
+      // The next renewal may succeed; if none does, the effect is refused when it comes to its commit.
+      this.log.warn({ err: error }, 'the hold of a request on its Idempotency-Key could not be renewed')
+    }
+  }
+
   async #write(tx: Pick<Tx, '$executeRaw'>, status: number, text: string): Promise<number> {
     return await tx.$executeRaw`
       UPDATE idempotency SET status = ${status}, answer = ${text}
@@ -75,7 +99,7 @@ export type Claim = { readonly run: KeyedOperation } | { readonly replay: Stored
  * @throws EdgeRefusal IdempotencyKeyReused (another request had this key), IdempotencyKeyInUse (it is still running)
  */
 export async function claimOperation(
-  deps: { db: Db; clock: { now(): number }; limits: Pick<Limits, 'idempotencyLeaseMs' | 'idempotencyTtlMs'> },
+  deps: { db: Db; clock: { now(): number }; log: Pick<Logger, 'warn'>; limits: Pick<Limits, 'idempotencyLeaseMs' | 'idempotencyTtlMs'> },
   client: string,
   key: string,
   request: { operation: string; body: Uint8Array; mediaType: string },
@@ -94,7 +118,7 @@ export async function claimOperation(
       SET operation = EXCLUDED.operation, body_hash = EXCLUDED.body_hash, token = EXCLUDED.token, lease_until = EXCLUDED.lease_until, created_at = EXCLUDED.created_at, status = NULL, answer = NULL
       WHERE i.created_at < ${forgotten}
          OR (i.status IS NULL AND i.lease_until <= ${now} AND i.operation = EXCLUDED.operation AND i.body_hash = EXCLUDED.body_hash)`
-  if (claimed === 1) return { run: new KeyedOperation(db, clock, client, key, token) }
+  if (claimed === 1) return { run: new KeyedOperation(db, clock, client, key, token, limits.idempotencyLeaseMs, deps.log) }
   const row = await db.idempotency.findUnique({ where: { client_key: { client, key } } })
   // Released between the two statements: the client may simply try again.
   if (row === null)

@@ -4,7 +4,7 @@ import { batchesOf } from './batches.js'
 import { faultAsRefusal, isFinal, waitAfter } from './outcome.js'
 
 const limits = { retryFirstMs: 1_000, retryMaxMs: 60_000 }
-const delay = (code: 'Network' | 'PeerBlocked', attempts: number, retryAfterMs?: number) =>
+const delay = (code: 'Network' | 'PeerBlocked' | 'CircuitBreakerOpen', attempts: number, retryAfterMs?: number) =>
   waitAfter({ code, message: 'x', ...(retryAfterMs === undefined ? {} : { retryAfterMs }) }, attempts, 0, limits).nextAttemptAt.getTime()
 
 it('waits longer each time, up to a cap; only a person ends a block', () => {
@@ -13,6 +13,7 @@ it('waits longer each time, up to a cap; only a person ends a block', () => {
   expect(delay('Network', 1, 30_000)).toBe(30_000)
   expect(delay('Network', 1, 600_000)).toBe(60_000)
   expect(delay('PeerBlocked', 1)).toBe(300_000)
+  expect(delay('CircuitBreakerOpen', 9, 120_000)).toBe(1_000)
 })
 
 it('tells a fault of the bus from an error of our own', () => {

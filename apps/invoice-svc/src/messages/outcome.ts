@@ -26,9 +26,12 @@ export function waitAfter(
   limits: { retryFirstMs: number; retryMaxMs: number },
 ): Wait {
   const backoff = Math.min(limits.retryMaxMs, limits.retryFirstMs * 2 ** Math.min(Math.max(0, attempts - 1), 16))
+  // An open circuit answers at once and may let a probe through long before its reset time: looking again costs nothing.
   const delay = NEEDS_A_PERSON.includes(refusal.code)
     ? RETRY_BLOCKED_MS
-    : Math.min(limits.retryMaxMs, Math.max(backoff, refusal.retryAfterMs ?? 0))
+    : refusal.code === 'CircuitBreakerOpen'
+      ? limits.retryFirstMs
+      : Math.min(limits.retryMaxMs, Math.max(backoff, refusal.retryAfterMs ?? 0))
   return { code: refusal.code, cause: refusal.message.slice(0, 300), nextAttemptAt: new Date(now + delay) }
 }
 

@@ -53,8 +53,9 @@ CREATE TABLE "document" (
     CHECK (("state" = 'issued') = ("body" IS NOT NULL AND "content_digest" IS NOT NULL AND "number" IS NOT NULL AND "issued_at" IS NOT NULL))
 );
 CREATE INDEX "document_kind_id_idx" ON "document"("kind", "id");
--- A number is given once per kind: BT-1 identifies the document at its issuer.
-CREATE UNIQUE INDEX "document_number_once" ON "document"("kind", "number") WHERE "state" = 'issued';
+-- Not unique: a document may bring its number along, and then whoever gave it answers for it. Numbers given here are
+-- unique by the locked row of their series, which skips those that are taken.
+CREATE INDEX "document_kind_number_idx" ON "document"("kind", "number");
 
 -- What was issued stays as it was issued, whoever writes to this table.
 CREATE FUNCTION "refuse_change_of_issued_document"() RETURNS trigger LANGUAGE plpgsql AS $$
