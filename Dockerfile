@@ -35,7 +35,6 @@ RUN --mount=type=cache,target=/root/.npm npm uninstall prisma @prisma/schema-eng
 
 FROM ${NODE_IMAGE} AS base
 WORKDIR /app
-# Core dumps, source maps and warnings of experimental features are of no use to who runs this.
 ENV NODE_ENV=production CHECKPOINT_DISABLE=1
 # Named volumes take owner and mode from these folders.
 RUN for folder in invoice-svc session-svc relay-svc audit-svc launcher; do install -d -o node -g node -m 700 "/run/tallystick/secrets/$folder"; done \

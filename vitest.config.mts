@@ -6,7 +6,13 @@ export default defineConfig({
   resolve: { conditions: ['source', 'node', 'default'] },
   ssr: { resolve: { conditions: ['source', 'node', 'default'] } },
   test: {
-    include: ['libs/*/src/**/*.spec.ts', 'libs/*/test/**/*.spec.ts', 'apps/*/src/**/*.spec.ts', 'apps/*/test/**/*.spec.ts', 'tools/**/*.spec.ts'],
+    include: [
+      'libs/*/src/**/*.spec.ts',
+      'libs/*/test/**/*.spec.ts',
+      'apps/*/src/**/*.spec.ts',
+      'apps/*/test/**/*.spec.ts',
+      'tools/**/*.spec.ts',
+    ],
     exclude: ['**/node_modules/**', '**/dist/**', '**/*.long.spec.ts'],
     pool: 'forks',
     maxWorkers: 2,

@@ -1,6 +1,18 @@
 /** kill -9 of each of the eight services and of NATS during a batch of 20 invoices: none lost, none twice. */
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { auditEvents, exampleInvoice, get, grant, issueUbl, pinEachOther, share, shareReaches, startTwoFleets, until, type TwoFleets } from './support.ts'
+import {
+  auditEvents,
+  exampleInvoice,
+  get,
+  grant,
+  issueUbl,
+  pinEachOther,
+  share,
+  shareReaches,
+  startTwoFleets,
+  until,
+  type TwoFleets,
+} from './support.ts'
 
 const BATCH = 20
 const VICTIMS = ['invoice-svc', 'session-svc', 'relay-svc', 'audit-svc', 'nats'] as const
@@ -17,7 +29,8 @@ afterAll(() => fleets?.stop())
 it('kill -9 of every service and of NATS during a batch of 20 invoices loses none and duplicates none', { timeout: 240_000 }, async () => {
   const { acme, globex, globexId } = fleets
   const source = exampleInvoice('ubl-tc434-example9.xml', 'acme-invoice.xml').toString()
-  const invoice = (n: number) => source.replace(/(<cbc:ID[^>]*>)([^<]*)(<\/cbc:ID>)/, (_, open: string, id: string, close: string) => `${open}${id}-B${n}${close}`)
+  const invoice = (n: number) =>
+    source.replace(/(<cbc:ID[^>]*>)([^<]*)(<\/cbc:ID>)/, (_, open: string, id: string, close: string) => `${open}${id}-B${n}${close}`)
   const victims = [acme, globex].flatMap((fleet) => VICTIMS.map((service) => ({ fleet, service })))
 
   const shares: { shareId: string; contentDigest: string }[] = []
@@ -44,7 +57,10 @@ it('kill -9 of every service and of NATS during a batch of 20 invoices loses non
   expect(received).toEqual(shares.map((s) => s.contentDigest).sort())
 
   // What happened and what the log says agree, in both directions.
-  for (const [fleet, type] of [[acme, 'MessageSent'], [globex, 'MessageReceived']] as const) {
+  for (const [fleet, type] of [
+    [acme, 'MessageSent'],
+    [globex, 'MessageReceived'],
+  ] as const) {
     const events = await until(`${BATCH} ${type} events at ${fleet.info.name}`, async () => {
       const found = (await auditEvents(fleet)).filter((e) => e.type === type && e.body.kind === 'invoice')
       return found.length >= BATCH ? found : undefined

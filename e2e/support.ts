@@ -34,7 +34,11 @@ export async function startTwoFleets(env: Record<string, string> = {}): Promise<
   const acmeFleet = await get(acme, '/v1/fleet')
   const globexFleet = await get(globex, '/v1/fleet')
   return {
-    acme, globex, postgres, acmeId: acmeFleet.fleetId, globexId: globexFleet.fleetId,
+    acme,
+    globex,
+    postgres,
+    acmeId: acmeFleet.fleetId,
+    globexId: globexFleet.fleetId,
     async stop() {
       await Promise.all([acme.stop(), globex.stop()])
       await postgres.stop()
@@ -45,7 +49,10 @@ export async function startTwoFleets(env: Record<string, string> = {}): Promise<
 
 /** Each side pins the other by its invitation string. */
 export async function pinEachOther({ acme, globex }: TwoFleets): Promise<void> {
-  for (const [self, peer] of [[acme, globex], [globex, acme]] as const) {
+  for (const [self, peer] of [
+    [acme, globex],
+    [globex, acme],
+  ] as const) {
     const { invitation } = await get(peer, '/v1/fleet')
     const { peerId } = await post(self, '/v1/peers', { invitation }, 201)
     await until(`${self.info.name} has an active peer`, async () => (await get(self, `/v1/peers/${peerId}`)).state === 'active')
@@ -66,28 +73,44 @@ export async function get(fleet: RunningFleet, at: string, status = 200): Promis
   return answer.body
 }
 
-export async function post(fleet: RunningFleet, at: string, body: unknown, status: number, headers: Record<string, string> = {}): Promise<Json> {
+export async function post(
+  fleet: RunningFleet,
+  at: string,
+  body: unknown,
+  status: number,
+  headers: Record<string, string> = {},
+): Promise<Json> {
   const answer = await fleet.api(at, { method: 'POST', body, headers })
   if (answer.status !== status) throw new Error(`POST ${at} at ${fleet.info.name}: ${answer.status} ${JSON.stringify(answer.body)}`)
   return answer.body
 }
 
 /** The same request until the fleet answers it, as a client of the API would: the key makes it safe to repeat. */
-export async function insist(fleet: RunningFleet, at: string, body: unknown, status: number, headers: Record<string, string> = {}): Promise<Json> {
+export async function insist(
+  fleet: RunningFleet,
+  at: string,
+  body: unknown,
+  status: number,
+  headers: Record<string, string> = {},
+): Promise<Json> {
   const key = randomUUID()
   let last = 'no answer'
-  return until(`POST ${at} is answered`, async () => {
-    try {
-      const answer = await fleet.api(at, { method: 'POST', body, headers: { ...headers, 'idempotency-key': key } })
-      last = `${answer.status} ${JSON.stringify(answer.body)}`
-      if (answer.status === status) return answer.body
-      if (answer.status < 500 && answer.status !== 409) throw new Error(`POST ${at}: ${last}`, { cause: 'final' })
-    } catch (error) {
-      if ((error as Error).cause === 'final') throw error
-      last = String(error)
-    }
-    return undefined
-  }, { detail: () => last })
+  return until(
+    `POST ${at} is answered`,
+    async () => {
+      try {
+        const answer = await fleet.api(at, { method: 'POST', body, headers: { ...headers, 'idempotency-key': key } })
+        last = `${answer.status} ${JSON.stringify(answer.body)}`
+        if (answer.status === status) return answer.body
+        if (answer.status < 500 && answer.status !== 409) throw new Error(`POST ${at}: ${last}`, { cause: 'final' })
+      } catch (error) {
+        if ((error as Error).cause === 'final') throw error
+        last = String(error)
+      }
+      return undefined
+    },
+    { detail: () => last },
+  )
 }
 
 /** Import a UBL document and issue it. @returns its id */
@@ -104,33 +127,41 @@ export async function share(fleet: RunningFleet, documentId: string, peerId: str
 const ORDER = ['queued', 'sealed', 'relayed', 'stored', 'delivered', 'accepted', 'paid']
 export async function shareReaches(fleet: RunningFleet, shareId: string, state: string, timeoutMs = 60_000): Promise<Json> {
   let last: Json
-  return until(`share ${shareId} is ${state}`, async () => {
-    try {
-      last = await get(fleet, `/v1/shares/${shareId}`)
-    } catch (error) {
-      last = String(error)
-      return undefined
-    }
-    if (last.state === 'refused') throw new Error(`share refused: ${JSON.stringify(last)}`)
-    return ORDER.indexOf(last.state) >= ORDER.indexOf(state) ? last : undefined
-  }, { timeoutMs, detail: () => JSON.stringify(last) })
+  return until(
+    `share ${shareId} is ${state}`,
+    async () => {
+      try {
+        last = await get(fleet, `/v1/shares/${shareId}`)
+      } catch (error) {
+        last = String(error)
+        return undefined
+      }
+      if (last.state === 'refused') throw new Error(`share refused: ${JSON.stringify(last)}`)
+      return ORDER.indexOf(last.state) >= ORDER.indexOf(state) ? last : undefined
+    },
+    { timeoutMs, detail: () => JSON.stringify(last) },
+  )
 }
 
 export async function inboxItem(fleet: RunningFleet, contentDigest: string, timeoutMs = 60_000): Promise<Json> {
-  return until(`${fleet.info.name} has received ${contentDigest}`, async () => {
-    try {
-      const { items } = await get(fleet, '/v1/inbox?limit=200')
-      return items.find((item: Json) => item.contentDigest === contentDigest)
-    } catch {
-      return undefined // the API may be down in this very moment: the next look decides
-    }
-  }, { timeoutMs })
+  return until(
+    `${fleet.info.name} has received ${contentDigest}`,
+    async () => {
+      try {
+        const { items } = await get(fleet, '/v1/inbox?limit=200')
+        return items.find((item: Json) => item.contentDigest === contentDigest)
+      } catch {
+        return undefined // the API may be down in this very moment: the next look decides
+      }
+    },
+    { timeoutMs },
+  )
 }
 
 /** All audit events of a fleet, oldest first. */
 export async function auditEvents(fleet: RunningFleet): Promise<Json[]> {
   const all: Json[] = []
-  for (let after: number | null = -1; after !== null; ) {
+  for (let after: number | null = -1; after !== null;) {
     const page: Json = await get(fleet, `/v1/audit/events?limit=200&after=${after}`)
     all.push(...page.items.map((item: Json) => item.event))
     after = page.next
@@ -152,12 +183,17 @@ export async function sql(fleets: TwoFleets, fleet: string, text: string, values
 }
 
 /** Looks until it holds. The fleet's own events cannot be awaited from another process, so this polls at short intervals. */
-export async function until<T>(what: string, look: () => Promise<T | undefined | false>, options: { timeoutMs?: number; detail?: () => string } = {}): Promise<T> {
+export async function until<T>(
+  what: string,
+  look: () => Promise<T | undefined | false>,
+  options: { timeoutMs?: number; detail?: () => string } = {},
+): Promise<T> {
   const deadline = performance.now() + (options.timeoutMs ?? 60_000)
   for (;;) {
     const found = await look()
     if (found) return found
-    if (performance.now() > deadline) throw new Error(`not within ${options.timeoutMs ?? 60_000} ms: ${what}${options.detail ? ` (${options.detail()})` : ''}`)
+    if (performance.now() > deadline)
+      throw new Error(`not within ${options.timeoutMs ?? 60_000} ms: ${what}${options.detail ? ` (${options.detail()})` : ''}`)
     await new Promise((resolve) => setTimeout(resolve, 50))
   }
 }

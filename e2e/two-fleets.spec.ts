@@ -8,7 +8,21 @@ import { verifyEvidence } from '@tallystick/merkle-log/evidence-verify'
 import { createLibp2p } from 'libp2p'
 import { createHash, randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { auditEvents, exampleInvoice, get, grant, inboxItem, issueUbl, pinEachOther, share, shareReaches, sql, startTwoFleets, until, type TwoFleets } from './support.ts'
+import {
+  auditEvents,
+  exampleInvoice,
+  get,
+  grant,
+  inboxItem,
+  issueUbl,
+  pinEachOther,
+  share,
+  shareReaches,
+  sql,
+  startTwoFleets,
+  until,
+  type TwoFleets,
+} from './support.ts'
 
 let fleets: TwoFleets
 beforeAll(async () => {
@@ -21,7 +35,10 @@ const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest(
 let number = 0
 const sampleWithOwnNumber = () => {
   const text = exampleInvoice('ubl-tc434-example9.xml', 'acme-invoice.xml').toString()
-  return text.replace(/(<cbc:ID[^>]*>)([^<]*)(<\/cbc:ID>)/, (_, open: string, id: string, close: string) => `${open}${id}-${++number}${close}`)
+  return text.replace(
+    /(<cbc:ID[^>]*>)([^<]*)(<\/cbc:ID>)/,
+    (_, open: string, id: string, close: string) => `${open}${id}-${++number}${close}`,
+  )
 }
 
 /** Envelopes that acme's relay holds for globex, newest last. */
@@ -29,7 +46,11 @@ const outbound = () => sql(fleets, 'acme', 'SELECT message_id, envelope, digest,
 const enqueue = (envelope: Uint8Array) => {
   const id = randomUUID()
   return sql(fleets, 'acme', 'INSERT INTO relay.outbound (message_id, fleet_id, envelope, digest, size) VALUES ($1, $2, $3, $4, $5)', [
-    id, fleets.globexId, Buffer.from(envelope), sha256(envelope), envelope.length,
+    id,
+    fleets.globexId,
+    Buffer.from(envelope),
+    sha256(envelope),
+    envelope.length,
   ]).then(() => id)
 }
 
@@ -63,7 +84,10 @@ describe('two fleets', () => {
     expect(times.every(Number.isFinite)).toBe(true)
     expect(times.at(-1)).toBeGreaterThanOrEqual(times[0] ?? Infinity)
 
-    for (const [fleet, documentId] of [[acme, id], [globex, item.id]] as const) {
+    for (const [fleet, documentId] of [
+      [acme, id],
+      [globex, item.id],
+    ] as const) {
       const evidence = await until(`complete evidence at ${fleet.info.name}`, async () => {
         const answer = await fleet.api(`/v1/documents/${documentId}/evidence`)
         return answer.status === 200 ? answer.body : undefined
@@ -89,13 +113,21 @@ describe('two fleets', () => {
     await sql(fleets, 'acme', 'DELETE FROM relay.outbound WHERE message_id = $1', [genuine.message_id])
     const edited = await enqueue(encodeEnvelope({ ...parts, commit }))
     await globex.resume('relay-svc')
-    await until('globex has refused the edited copy', async () => (await outbound()).some((row) => row.message_id === edited && row.state === 'stored'))
-    const event = await until('the refusal is audited', async () => (await auditEvents(globex)).find((e) => e.type === 'VerificationFailed'))
+    await until('globex has refused the edited copy', async () =>
+      (await outbound()).some((row) => row.message_id === edited && row.state === 'stored'),
+    )
+    const event = await until('the refusal is audited', async () =>
+      (await auditEvents(globex)).find((e) => e.type === 'VerificationFailed'),
+    )
     expect(event.body).toMatchObject({ peer: fleets.acmeId, what: 'commitment', code: 'VerificationFailed' })
     expect((await get(globex, '/v1/inbox?limit=200')).items).toHaveLength(before)
 
     await sql(fleets, 'acme', 'INSERT INTO relay.outbound (message_id, fleet_id, envelope, digest, size) VALUES ($1, $2, $3, $4, $5)', [
-      genuine.message_id, globexId, genuine.envelope, genuine.digest, genuine.envelope.length,
+      genuine.message_id,
+      globexId,
+      genuine.envelope,
+      genuine.digest,
+      genuine.envelope.length,
     ])
     await shareReaches(acme, shareId, 'delivered')
     expect(await inboxItem(globex, contentDigest)).toMatchObject({ state: 'received' })
@@ -116,7 +148,9 @@ describe('two fleets', () => {
 
     for (let times = 0; times < 2; times++) {
       const again = await enqueue(new Uint8Array(original.envelope))
-      const row = await until('the replay is answered', async () => (await outbound()).find((r) => r.message_id === again && r.state === 'stored'))
+      const row = await until('the replay is answered', async () =>
+        (await outbound()).find((r) => r.message_id === again && r.state === 'stored'),
+      )
       expect(row.hop_receipt).toEqual(receipt)
       // Also after a restart of everything that took part.
       await Promise.all([globex.kill('relay-svc', 'SIGKILL'), globex.kill('session-svc', 'SIGKILL')])
@@ -128,7 +162,12 @@ describe('two fleets', () => {
 
   it('an unknown PeerId never reaches a stream handler', async () => {
     const { globex } = fleets
-    const stranger = await createLibp2p({ transports: [tcp()], connectionEncrypters: [noise()], streamMuxers: [yamux()], connectionGater: { denyDialMultiaddr: () => false } })
+    const stranger = await createLibp2p({
+      transports: [tcp()],
+      connectionEncrypters: [noise()],
+      streamMuxers: [yamux()],
+      connectionGater: { denyDialMultiaddr: () => false },
+    })
     try {
       const address = globex.info.multiaddrs.find((text: string) => text.includes('/tcp/'))
       const reached = async () => {

@@ -5,5 +5,14 @@ export default defineConfig({
   root: import.meta.dirname,
   resolve: { conditions: ['source', 'node', 'default'] },
   ssr: { resolve: { conditions: ['source', 'node', 'default'] } },
-  test: { include: ['**/*.spec.ts'], exclude: ['**/*.long.spec.ts'], pool: 'forks', maxWorkers: 1, fileParallelism: false, testTimeout: 120_000, hookTimeout: 180_000, bail: 0 },
+  test: {
+    include: ['**/*.spec.ts'],
+    exclude: ['**/*.long.spec.ts'],
+    pool: 'forks',
+    maxWorkers: 1,
+    fileParallelism: false,
+    testTimeout: 120_000,
+    hookTimeout: 180_000,
+    bail: 0,
+  },
 })

@@ -12,7 +12,13 @@ function* markdown(dir) {
     else if (name.endsWith('.md')) yield full
   }
 }
-const slug = (heading) => heading.toLowerCase().replace(/[`*]/g, '').replace(/[^\p{L}\p{N}\s_-]/gu, '').trim().replace(/\s/g, '-')
+const slug = (heading) =>
+  heading
+    .toLowerCase()
+    .replace(/[`*]/g, '')
+    .replace(/[^\p{L}\p{N}\s_-]/gu, '')
+    .trim()
+    .replace(/\s/g, '-')
 
 /** @returns {string[]} one line per problem */
 export function checkDocuments(root) {
@@ -34,7 +40,8 @@ export function checkDocuments(root) {
         const code = /^`([^`]+)`$/.exec(label)?.[1]
         // `name()` or `Class.method` in the text: the last identifier must occur in the file
         const name = code?.replace(/\(.*$/, '').split(/[.\s]/).pop()
-        if (code && !code.includes('/') && !path.basename(full).startsWith(name) && !read(full).includes(name)) problems.push(`${where}: ${to} does not hold \`${name}\``)
+        if (code && !code.includes('/') && !path.basename(full).startsWith(name) && !read(full).includes(name))
+          problems.push(`${where}: ${to} does not hold \`${name}\``)
         const quoted = /^"(.+)"$/.exec(label)?.[1]
         if (quoted && !read(full).includes(quoted)) problems.push(`${where}: no test named "${quoted}" in ${to}`)
       }
@@ -45,7 +52,10 @@ export function checkDocuments(root) {
   return problems
 }
 
-const rows = (root, file) => readFileSync(path.join(root, file), 'utf8').split('\n').filter((line) => /^\|\s*[^|\s-]/.test(line) && !/^\|\s*(#|Claim)\s*\|/.test(line))
+const rows = (root, file) =>
+  readFileSync(path.join(root, file), 'utf8')
+    .split('\n')
+    .filter((line) => /^\|\s*[^|\s-]/.test(line) && !/^\|\s*(#|Claim)\s*\|/.test(line))
 
 function checkTests(root, file, wanted) {
   if (!existsSync(path.join(root, file))) return [`${file} is missing`]

@@ -9,7 +9,14 @@ const run = promisify(execFile)
 const root = path.resolve(import.meta.dirname, '..')
 const bin = (name) => path.join(root, 'node_modules', '.bin', name)
 // Tools are started by their "env node" line: node_modules/.bin holds Node 24 and comes first.
-const env = { ...process.env, PATH: `${path.join(root, 'node_modules', '.bin')}:${process.env.PATH}`, NX_NO_CLOUD: 'true', NX_DAEMON: 'false', FORCE_COLOR: '0', NX_TUI: 'false' }
+const env = {
+  ...process.env,
+  PATH: `${path.join(root, 'node_modules', '.bin')}:${process.env.PATH}`,
+  NX_NO_CLOUD: 'true',
+  NX_DAEMON: 'false',
+  FORCE_COLOR: '0',
+  NX_TUI: 'false',
+}
 const sh = async (command, args) => {
   try {
     return { code: 0, out: (await run(command, args, { cwd: root, env, maxBuffer: 64 << 20 })).stdout }
@@ -31,7 +38,16 @@ const WALL_CANARIES = {
   'tools/canary/apps/invoice-svc/src/speaks-libp2p.ts': 'only-relay-speaks-libp2p',
   'tools/canary/apps/cli/src/imports-prisma.ts': 'cli-talks-http-only',
 }
-const LINT_CANARY = ['no-explicit-any', 'no-floating-promises', 'Unsafe form', 'MD5 and SHA-1', 'operating system', 'Money is a decimal', 'never swallowed', 'No barrels']
+const LINT_CANARY = [
+  'no-explicit-any',
+  'no-floating-promises',
+  'Unsafe form',
+  'MD5 and SHA-1',
+  'operating system',
+  'Money is a decimal',
+  'never swallowed',
+  'No barrels',
+]
 
 const cruise = (...args) => sh(bin('depcruise'), ['--config', '.dependency-cruiser.mjs', ...args])
 
@@ -70,14 +86,29 @@ const checks = {
     const eslint = new ESLint({
       cwd: root,
       overrideConfigFile: true,
-      overrideConfig: [...open, { files: ['**/*.ts'], languageOptions: { parserOptions: { project: './tools/canary/tsconfig.json', tsconfigRootDir: root } } }],
+      overrideConfig: [
+        ...open,
+        { files: ['**/*.ts'], languageOptions: { parserOptions: { project: './tools/canary/tsconfig.json', tsconfigRootDir: root } } },
+      ],
     })
     const [result] = await eslint.lintFiles(['tools/canary/lint/must-fail.ts'])
     const said = result.messages.map((m) => `${m.ruleId} ${m.message}`).join('\n')
     return LINT_CANARY.filter((rule) => !said.includes(rule)).map((rule) => `the lint rule "${rule}" no longer bites:\n${said}`)
   },
   async format() {
-    return must(await sh(bin('prettier'), ['--check', '--log-level', 'warn', 'apps/**/*.{ts,mjs}', 'libs/**/*.{ts,mjs}', 'e2e/**/*.ts', 'tools/**/*.{ts,mjs}', '*.mjs', '*.mts']))
+    return must(
+      await sh(bin('prettier'), [
+        '--check',
+        '--log-level',
+        'warn',
+        'apps/**/*.{ts,mjs}',
+        'libs/**/*.{ts,mjs}',
+        'e2e/**/*.ts',
+        'tools/**/*.{ts,mjs}',
+        '*.mjs',
+        '*.mts',
+      ]),
+    )
   },
   documents: async () => checkDocuments(root),
   async 'no traces of the machine'() {

@@ -4,7 +4,7 @@
  *
  * | folder | holds | mounted in |
  * |---|---|---|
- * | secrets/&lt;service&gt; | the service's TALLYSTICK_SECRETS_DIR | that service |
+ * | secrets/SERVICE | the service's TALLYSTICK_SECRETS_DIR | that service |
  * | secrets/launcher | API tokens, all passwords | nothing that stays up |
  * | migrate | passwords of the database roles, the superuser's URL | migrate |
  * | postgres, grafana | the first password of that program's administrator | that program |

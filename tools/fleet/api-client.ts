@@ -24,8 +24,9 @@ const TIMEOUT_MS = 30_000
 export async function callApi(base: string, tokens: Record<TokenName, string>, path: string, init: ApiInit = {}): Promise<ApiAnswer> {
   const { body } = init
   const raw = typeof body === 'string' || body instanceof Uint8Array
-  const response = await fetch(new URL(path, base), {
-    method: init.method ?? (body === undefined ? 'GET' : 'POST'),
+  const method = init.method ?? (body === undefined ? 'GET' : 'POST')
+  const request = {
+    method,
     headers: {
       ...(init.token === null ? {} : { authorization: `Bearer ${tokens[init.token ?? 'admin']}` }),
       ...(body === undefined || raw ? {} : { 'content-type': 'application/json' }),
@@ -33,7 +34,15 @@ export async function callApi(base: string, tokens: Record<TokenName, string>, p
     },
     ...(body === undefined ? {} : { body: raw ? body : JSON.stringify(body) }),
     signal: AbortSignal.timeout(init.timeoutMs ?? TIMEOUT_MS),
-  })
+  }
+  let response: Response
+  try {
+    response = await fetch(new URL(path, base), request)
+  } catch (error) {
+    // A kept connection to a service that has been started again since: reading once more is safe.
+    if (method !== 'GET' || ((error as Error).cause as { code?: string } | undefined)?.code !== 'UND_ERR_SOCKET') throw error
+    response = await fetch(new URL(path, base), request)
+  }
   const text = await response.text()
   const isJson = /[/+]json\b/.test(response.headers.get('content-type') ?? '')
   return { status: response.status, headers: response.headers, body: isJson && text !== '' ? (JSON.parse(text) as unknown) : text }

@@ -34,7 +34,16 @@ export async function startAudit(host: Host<z.output<typeof auditEnv>>): Promise
   const halt = new Halt(db, log, host.metrics)
   const pump = new AuditPump({ db, rpc, log, metrics: host.metrics, clock })
   const signer = new CheckpointSigner({ db, key, halt, clock, random: systemRandom, limits, metrics })
-  const loop = new CheckpointLoop({ signer, publicKey: key.publicKey, rpc, clock, limits, log, fatal: (error) => host.fatal(error), onSigned: () => pump.wake() })
+  const loop = new CheckpointLoop({
+    signer,
+    publicKey: key.publicKey,
+    rpc,
+    clock,
+    limits,
+    log,
+    fatal: (error) => host.fatal(error),
+    onSigned: () => pump.wake(),
+  })
   const appender = new Appender({ db, halt, metrics, limits, onGrown: () => loop.wake() })
   host.readiness('database', async () => {
     const head = await readHead(db)

@@ -43,12 +43,14 @@ export class Appender {
    * @returns the index of each; a refusal if the log has stopped or too many calls wait
    */
   async append(events: readonly AuditEvent[]): Promise<AppendOutcome> {
-    if (this.#waiting.length >= this.#options.limits.waitingCalls) return { ok: false, code: 'RateLimited', message: 'too many appends are waiting', retryAfterMs: 500 }
+    if (this.#waiting.length >= this.#options.limits.waitingCalls)
+      return { ok: false, code: 'RateLimited', message: 'too many appends are waiting', retryAfterMs: 500 }
     const leaves = events.map((event) => {
       const leaf = encodeLeaf(event)
       return { eventId: event.eventId, stream: event.stream, leaf, leafHash: leafHash(leaf) }
     })
-    if (leaves.some(({ leaf }) => leaf.length > LEAF_MAX_BYTES)) return { ok: false, code: 'InvalidRequest', message: `an event has more than ${LEAF_MAX_BYTES} bytes` }
+    if (leaves.some(({ leaf }) => leaf.length > LEAF_MAX_BYTES))
+      return { ok: false, code: 'InvalidRequest', message: `an event has more than ${LEAF_MAX_BYTES} bytes` }
     const done = Promise.withResolvers<AppendOutcome>()
     this.#waiting.push({ leaves, done })
     this.#running ??= this.#run()
@@ -77,10 +79,18 @@ export class Appender {
     const { db, halt, metrics, onGrown } = this.#options
     const started = performance.now()
     try {
-      const { indexes, size, grown } = await halt.guard(() => db.$transaction((tx) => appendGroup(tx, group.flatMap((call) => call.leaves))))
+      const { indexes, size, grown } = await halt.guard(() =>
+        db.$transaction((tx) =>
+          appendGroup(
+            tx,
+            group.flatMap((call) => call.leaves),
+          ),
+        ),
+      )
       metrics.appendSeconds.observe((performance.now() - started) / 1_000)
       metrics.treeSize.set(size)
-      for (const { leaves, done } of group) done.resolve({ ok: true, items: leaves.map(({ eventId }) => ({ eventId, index: indexes.get(eventId)! })) })
+      for (const { leaves, done } of group)
+        done.resolve({ ok: true, items: leaves.map(({ eventId }) => ({ eventId, index: indexes.get(eventId)! })) })
       if (grown) onGrown()
     } catch (error) {
       for (const { done } of group) {
@@ -91,7 +101,10 @@ export class Appender {
   }
 }
 
-async function appendGroup(tx: Tx, wanted: readonly Omit<NewLeaf, 'index'>[]): Promise<{ indexes: Map<string, number>; size: number; grown: boolean }> {
+async function appendGroup(
+  tx: Tx,
+  wanted: readonly Omit<NewLeaf, 'index'>[],
+): Promise<{ indexes: Map<string, number>; size: number; grown: boolean }> {
   const head = await lockHead(tx)
   if (head.haltedReason !== null) throw new LogHalted(head.haltedReason)
   const indexes = await knownIndexes(tx, [...new Set(wanted.map((leaf) => leaf.eventId))])

@@ -1,6 +1,14 @@
 /** The bus side of audit-svc: one method per contract, thin. */
 import { Controller, Inject } from '@nestjs/common'
-import { auditAppend, auditCheckpoint, auditConsistency, auditEvents, auditIdentity, auditInclusion, auditTile } from '@tallystick/contracts/audit'
+import {
+  auditAppend,
+  auditCheckpoint,
+  auditConsistency,
+  auditEvents,
+  auditIdentity,
+  auditInclusion,
+  auditTile,
+} from '@tallystick/contracts/audit'
 import type { RequestOf, ResponseOf } from '@tallystick/contracts/call'
 import type { Refusal } from '@tallystick/contracts/codes'
 import { readCheckpoint } from '@tallystick/merkle-log/checkpoint'
@@ -17,7 +25,8 @@ import { Proofs } from './proofs.js'
 export const LOG_PUBLIC_KEY = Symbol('log public key')
 
 /** The contracts' byte type; views over anything but an ArrayBuffer are copied. */
-const bytes = (given: Uint8Array): Uint8Array<ArrayBuffer> => (given.buffer instanceof ArrayBuffer ? (given as Uint8Array<ArrayBuffer>) : new Uint8Array(given))
+const bytes = (given: Uint8Array): Uint8Array<ArrayBuffer> =>
+  given.buffer instanceof ArrayBuffer ? (given as Uint8Array<ArrayBuffer>) : new Uint8Array(given)
 
 const notFound = (message: string): Refusal => ({ ok: false, code: 'NotFound', message })
 
@@ -54,7 +63,15 @@ export class AuditController {
     const found = await this.halt.guard(() => this.proofs.inclusion(eventId))
     if (found === undefined) return notFound('the event is under no checkpoint')
     const { leaf, index, proof, checkpoint } = found
-    return { ok: true, leaf: bytes(leaf), index, size: checkpoint.size, proof: proof.map(bytes), note: checkpoint.note, vkey: this.#vkey(checkpoint.note) }
+    return {
+      ok: true,
+      leaf: bytes(leaf),
+      index,
+      size: checkpoint.size,
+      proof: proof.map(bytes),
+      note: checkpoint.note,
+      vkey: this.#vkey(checkpoint.note),
+    }
   }
 
   @Handles(auditConsistency)

@@ -54,10 +54,20 @@ export class CheckpointSigner {
       const head = await readHead(tx)
       if (head.logKey === null) {
         const claimed = await tx.$executeRaw`UPDATE audit_head SET log_key = ${key.publicKey} WHERE id = 1 AND log_key IS NULL`
-        if (claimed === 1) return recordAuditEvents(tx, [newAuditEvent({ type: 'KeyStored', actor: 'audit-svc', body: { keyKind: 'log', count: 1 }, at: clock.now(), id: uuidv7(clock.now(), random) })])
+        if (claimed === 1)
+          return recordAuditEvents(tx, [
+            newAuditEvent({
+              type: 'KeyStored',
+              actor: 'audit-svc',
+              body: { keyKind: 'log', count: 1 },
+              at: clock.now(),
+              id: uuidv7(clock.now(), random),
+            }),
+          ])
       }
       const bound = head.logKey ?? (await readHead(tx)).logKey
-      if (bound === null || !equalConstantTime(bound, key.publicKey)) throw new ForeignLogKey('log.seed is not the key that this log was begun with')
+      if (bound === null || !equalConstantTime(bound, key.publicKey))
+        throw new ForeignLogKey('log.seed is not the key that this log was begun with')
     })
   }
 
@@ -87,13 +97,20 @@ export class CheckpointSigner {
       if (head.haltedReason !== null || head.origin === null || head.size === head.checkpointSize) return false
       const root = await this.#scan.advance(head.size)
       if (!equalConstantTime(root, head.root)) throw new InconsistentLog(`the root of the head is not that of its ${head.size} leaves`)
-      const note = signCheckpoint({ origin: head.origin, size: head.size, root, extensions: [] }, verifierKey(head.origin, key.publicKey), key.sign)
+      const note = signCheckpoint(
+        { origin: head.origin, size: head.size, root, extensions: [] },
+        verifierKey(head.origin, key.publicKey),
+        key.sign,
+      )
       const every = limits.checkpointEventEvery
       const crossed = Math.floor(head.size / every) > Math.floor(head.checkpointSize / every)
       const stored = await db.$transaction(async (tx) => {
         const at = clock.now()
         const swapped = await swapCheckpoint(tx, head.checkpointSize, { size: head.size, root, note }, new Date(at))
-        if (swapped && crossed) await recordAuditEvents(tx, [newAuditEvent({ type: 'CheckpointSigned', actor: 'audit-svc', body: { size: head.size }, at, id: uuidv7(at, random) })])
+        if (swapped && crossed)
+          await recordAuditEvents(tx, [
+            newAuditEvent({ type: 'CheckpointSigned', actor: 'audit-svc', body: { size: head.size }, at, id: uuidv7(at, random) }),
+          ])
         return swapped
       })
       if (stored) metrics.checkpointSize.set(head.size)
@@ -118,7 +135,8 @@ export class CheckpointSigner {
     await halt.guard(async () => {
       const head = await db.$transaction((tx) => lockHead(tx))
       const scan = new Scan(db, limits.scanLeaves)
-      if (!equalConstantTime(await scan.advance(head.size), head.root)) throw new InconsistentLog(`the root of the head is not that of its ${head.size} leaves`)
+      if (!equalConstantTime(await scan.advance(head.size), head.root))
+        throw new InconsistentLog(`the root of the head is not that of its ${head.size} leaves`)
       if (scan.size >= this.#scan.size) this.#scan = scan
     })
   }

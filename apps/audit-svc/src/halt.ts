@@ -35,14 +35,19 @@ export class Halt {
   constructor(db: Db, log: HaltLog, metrics: Registry) {
     this.#db = db
     this.#log = log
-    this.#gauge = new Gauge({ name: 'tallystick_audit_halted', help: '1 while the log has stopped because it contradicts itself.', registers: [metrics] })
+    this.#gauge = new Gauge({
+      name: 'tallystick_audit_halted',
+      help: '1 while the log has stopped because it contradicts itself.',
+      registers: [metrics],
+    })
   }
 
   /** Store the stop. Idempotent; the first reason stays. */
   async stop(error: InconsistentLog): Promise<LogHalted> {
     this.#gauge.set(1)
     this.#log.fatal({ err: error, reason: error.message }, 'the audit log contradicts itself and has stopped')
-    await this.#db.$executeRaw`UPDATE audit_head SET halted_at = now(), halted_reason = ${error.message.slice(0, 300)} WHERE id = 1 AND halted_at IS NULL`
+    await this.#db
+      .$executeRaw`UPDATE audit_head SET halted_at = now(), halted_reason = ${error.message.slice(0, 300)} WHERE id = 1 AND halted_at IS NULL`
     const [head] = await this.#db.$queryRaw<{ halted_reason: string | null }[]>`SELECT halted_reason FROM audit_head WHERE id = 1`
     return new LogHalted(head?.halted_reason ?? error.message)
   }

@@ -39,13 +39,20 @@ function toHead(row: HeadRow | undefined): Head {
   const hashes: Uint8Array[] = []
   for (let at = 0; at < row.frontier.length; at += HASH_BYTES) hashes.push(row.frontier.subarray(at, at + HASH_BYTES))
   return {
-    size: Number(row.size), root: row.root, frontier: { size: Number(row.size), hashes }, checkpointSize: Number(row.checkpoint_size),
-    logKey: row.log_key, origin: row.origin, haltedReason: row.halted_reason,
+    size: Number(row.size),
+    root: row.root,
+    frontier: { size: Number(row.size), hashes },
+    checkpointSize: Number(row.checkpoint_size),
+    logKey: row.log_key,
+    origin: row.origin,
+    haltedReason: row.halted_reason,
   }
 }
 
 export async function readHead(db: Db | Tx): Promise<Head> {
-  const [row] = await db.$queryRaw<HeadRow[]>`SELECT size, root, frontier, checkpoint_size, log_key, origin, halted_reason FROM audit_head WHERE id = 1`
+  const [row] = await db.$queryRaw<
+    HeadRow[]
+  >`SELECT size, root, frontier, checkpoint_size, log_key, origin, halted_reason FROM audit_head WHERE id = 1`
   return toHead(row)
 }
 
@@ -54,11 +61,14 @@ export async function readHead(db: Db | Tx): Promise<Head> {
  * @throws InconsistentLog if the head contradicts itself or the leaves
  */
 export async function lockHead(tx: Tx): Promise<Head> {
-  const [row] = await tx.$queryRaw<HeadRow[]>`SELECT size, root, frontier, checkpoint_size, log_key, origin, halted_reason FROM audit_head WHERE id = 1 FOR UPDATE`
+  const [row] = await tx.$queryRaw<
+    HeadRow[]
+  >`SELECT size, root, frontier, checkpoint_size, log_key, origin, halted_reason FROM audit_head WHERE id = 1 FOR UPDATE`
   // A statement of its own: one that waited for the lock still sees the leaves as they were before the wait.
   const [leaves] = await tx.$queryRaw<{ last: bigint | null }[]>`SELECT max(idx) AS last FROM audit_leaf`
   const head = toHead(row)
-  if (Number(leaves?.last ?? -1) !== head.size - 1) throw new InconsistentLog(`the head says ${head.size} leaves, the last one is ${leaves?.last ?? 'none'}`)
+  if (Number(leaves?.last ?? -1) !== head.size - 1)
+    throw new InconsistentLog(`the head says ${head.size} leaves, the last one is ${leaves?.last ?? 'none'}`)
   let root: Uint8Array
   try {
     root = frontierRoot(head.frontier)
@@ -70,13 +80,18 @@ export async function lockHead(tx: Tx): Promise<Head> {
 }
 
 export async function knownIndexes(tx: Tx, eventIds: readonly string[]): Promise<Map<string, number>> {
-  const rows = await tx.$queryRaw<{ event_id: string; idx: bigint }[]>`SELECT event_id::text AS event_id, idx FROM audit_leaf WHERE event_id = ANY(${eventIds}::uuid[])`
+  const rows = await tx.$queryRaw<
+    { event_id: string; idx: bigint }[]
+  >`SELECT event_id::text AS event_id, idx FROM audit_leaf WHERE event_id = ANY(${eventIds}::uuid[])`
   return new Map(rows.map((row) => [row.event_id, Number(row.idx)]))
 }
 
 /** Add leaves behind a locked head. */
 export async function addLeaves(tx: Tx, head: Head, leaves: readonly NewLeaf[]): Promise<number> {
-  const { frontier, nodes } = append(head.frontier, leaves.map((leaf) => leaf.leafHash))
+  const { frontier, nodes } = append(
+    head.frontier,
+    leaves.map((leaf) => leaf.leafHash),
+  )
   await tx.$executeRaw`
     INSERT INTO audit_leaf (idx, event_id, stream, leaf, leaf_hash)
     SELECT * FROM unnest(${leaves.map((l) => l.index)}::bigint[], ${leaves.map((l) => l.eventId)}::uuid[], ${leaves.map((l) => l.stream)}::text[],
@@ -99,33 +114,53 @@ interface LeafRow {
   leaf_hash: Uint8Array
 }
 
-const toLeaf = (row: LeafRow): StoredLeaf => ({ index: Number(row.idx), eventId: row.event_id, stream: row.stream, leaf: row.leaf, leafHash: row.leaf_hash })
+const toLeaf = (row: LeafRow): StoredLeaf => ({
+  index: Number(row.idx),
+  eventId: row.event_id,
+  stream: row.stream,
+  leaf: row.leaf,
+  leafHash: row.leaf_hash,
+})
 
 /** Leaves `begin` … `end` − 1 in order. */
 export async function leavesBetween(db: Db, begin: number, end: number): Promise<StoredLeaf[]> {
-  const rows = await db.$queryRaw<LeafRow[]>`SELECT idx, event_id::text AS event_id, stream, leaf, leaf_hash FROM audit_leaf WHERE idx >= ${begin} AND idx < ${end} ORDER BY idx`
+  const rows = await db.$queryRaw<
+    LeafRow[]
+  >`SELECT idx, event_id::text AS event_id, stream, leaf, leaf_hash FROM audit_leaf WHERE idx >= ${begin} AND idx < ${end} ORDER BY idx`
   return rows.map(toLeaf)
 }
 
 export async function leafOfEvent(db: Db, eventId: string): Promise<StoredLeaf | undefined> {
-  const [row] = await db.$queryRaw<LeafRow[]>`SELECT idx, event_id::text AS event_id, stream, leaf, leaf_hash FROM audit_leaf WHERE event_id = ${eventId}::uuid`
+  const [row] = await db.$queryRaw<
+    LeafRow[]
+  >`SELECT idx, event_id::text AS event_id, stream, leaf, leaf_hash FROM audit_leaf WHERE event_id = ${eventId}::uuid`
   return row === undefined ? undefined : toLeaf(row)
 }
 
 /** @param after index; @param stream undefined: both */
 export async function leavesAfter(db: Db, after: number, limit: number, stream: string | undefined): Promise<StoredLeaf[]> {
-  const rows = stream === undefined
-    ? await db.$queryRaw<LeafRow[]>`SELECT idx, event_id::text AS event_id, stream, leaf, leaf_hash FROM audit_leaf WHERE idx > ${after} ORDER BY idx LIMIT ${limit}`
-    : await db.$queryRaw<LeafRow[]>`SELECT idx, event_id::text AS event_id, stream, leaf, leaf_hash FROM audit_leaf WHERE idx > ${after} AND stream = ${stream} ORDER BY idx LIMIT ${limit}`
+  const rows =
+    stream === undefined
+      ? await db.$queryRaw<
+          LeafRow[]
+        >`SELECT idx, event_id::text AS event_id, stream, leaf, leaf_hash FROM audit_leaf WHERE idx > ${after} ORDER BY idx LIMIT ${limit}`
+      : await db.$queryRaw<
+          LeafRow[]
+        >`SELECT idx, event_id::text AS event_id, stream, leaf, leaf_hash FROM audit_leaf WHERE idx > ${after} AND stream = ${stream} ORDER BY idx LIMIT ${limit}`
   return rows.map(toLeaf)
 }
 
 /** The hashes of a tile: leaf hashes at level 0, stored nodes above. */
 export async function tileHashes(db: Db, level: number, index: number, width: number): Promise<Uint8Array[]> {
   const begin = index * 256
-  const rows = level === 0
-    ? await db.$queryRaw<{ hash: Uint8Array }[]>`SELECT leaf_hash AS hash FROM audit_leaf WHERE idx >= ${begin} AND idx < ${begin + width} ORDER BY idx`
-    : await db.$queryRaw<{ hash: Uint8Array }[]>`SELECT hash FROM audit_tile_node WHERE level = ${level * 8} AND idx >= ${begin} AND idx < ${begin + width} ORDER BY idx`
+  const rows =
+    level === 0
+      ? await db.$queryRaw<
+          { hash: Uint8Array }[]
+        >`SELECT leaf_hash AS hash FROM audit_leaf WHERE idx >= ${begin} AND idx < ${begin + width} ORDER BY idx`
+      : await db.$queryRaw<
+          { hash: Uint8Array }[]
+        >`SELECT hash FROM audit_tile_node WHERE level = ${level * 8} AND idx >= ${begin} AND idx < ${begin + width} ORDER BY idx`
   return rows.map((row) => row.hash)
 }
 
@@ -151,7 +186,11 @@ export async function newestCheckpoint(db: Db): Promise<StoredCheckpoint | undef
 
 /** Checkpoints of sizes above `from`, up to `to`. */
 export async function checkpointsBetween(db: Db, from: number, to: number): Promise<{ size: number; root: Uint8Array }[]> {
-  const rows = await db.auditCheckpoint.findMany({ where: { size: { gt: from, lte: to } }, orderBy: { size: 'asc' }, select: { size: true, root: true } })
+  const rows = await db.auditCheckpoint.findMany({
+    where: { size: { gt: from, lte: to } },
+    orderBy: { size: 'asc' },
+    select: { size: true, root: true },
+  })
   return rows.map((row) => ({ size: Number(row.size), root: row.root }))
 }
 
@@ -160,7 +199,8 @@ export async function checkpointsBetween(db: Db, from: number, to: number): Prom
  * @returns false if another replica was first
  */
 export async function swapCheckpoint(tx: Tx, previous: number, next: StoredCheckpoint, signedAt: Date): Promise<boolean> {
-  const swapped = await tx.$executeRaw`UPDATE audit_head SET checkpoint_size = ${next.size} WHERE id = 1 AND checkpoint_size = ${previous} AND size >= ${next.size} AND halted_at IS NULL`
+  const swapped =
+    await tx.$executeRaw`UPDATE audit_head SET checkpoint_size = ${next.size} WHERE id = 1 AND checkpoint_size = ${previous} AND size >= ${next.size} AND halted_at IS NULL`
   if (swapped !== 1) return false
   await tx.$executeRaw`INSERT INTO audit_checkpoint (size, root, note, signed_at) VALUES (${next.size}, ${next.root}, ${next.note}, ${signedAt})`
   return true

@@ -10,6 +10,11 @@ export class AuditMetrics {
     const registers = [registry]
     this.treeSize = new Gauge({ name: 'tallystick_audit_tree_size', help: 'Leaves in the log.', registers })
     this.checkpointSize = new Gauge({ name: 'tallystick_audit_checkpoint_size', help: 'Leaves under the newest checkpoint.', registers })
-    this.appendSeconds = new Histogram({ name: 'tallystick_audit_append_duration_seconds', help: 'One group commit, from lock to commit.', buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5], registers })
+    this.appendSeconds = new Histogram({
+      name: 'tallystick_audit_append_duration_seconds',
+      help: 'One group commit, from lock to commit.',
+      buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5],
+      registers,
+    })
   }
 }

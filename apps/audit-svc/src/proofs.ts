@@ -1,6 +1,22 @@
 /** Proofs, tiles and events out of the stored log. Each proof is verified before it is given away. */
-import { encodeEntries, encodeTile, hashesFromTiles, parseTilePath, TILE_WIDTH, tileKey, tilesOf, tileWidth } from '@tallystick/merkle-log/tiles'
-import { consistencyRanges, emptyRoot, inclusionRanges, type LeafRange, verifyConsistency, verifyInclusion } from '@tallystick/merkle-log/tree'
+import {
+  encodeEntries,
+  encodeTile,
+  hashesFromTiles,
+  parseTilePath,
+  TILE_WIDTH,
+  tileKey,
+  tilesOf,
+  tileWidth,
+} from '@tallystick/merkle-log/tiles'
+import {
+  consistencyRanges,
+  emptyRoot,
+  inclusionRanges,
+  type LeafRange,
+  verifyConsistency,
+  verifyInclusion,
+} from '@tallystick/merkle-log/tree'
 import type { AuditEvent, AuditStream } from '@tallystick/contracts/audit-events'
 import type { Db } from './db.js'
 import { InconsistentLog } from './halt.js'
@@ -36,7 +52,8 @@ export class Proofs {
     const [stored, checkpoint] = await Promise.all([leafOfEvent(this.#db, eventId), newestCheckpoint(this.#db)])
     if (stored === undefined || checkpoint === undefined || stored.index >= checkpoint.size) return undefined
     const proof = await this.#hashes(inclusionRanges(stored.index, checkpoint.size), checkpoint.size)
-    if (!verifyInclusion(checkedHash(stored), stored.index, checkpoint.size, proof, checkpoint.root)) throw new InconsistentLog(`leaf ${stored.index} is not in the tree of the checkpoint of size ${checkpoint.size}`)
+    if (!verifyInclusion(checkedHash(stored), stored.index, checkpoint.size, proof, checkpoint.root))
+      throw new InconsistentLog(`leaf ${stored.index} is not in the tree of the checkpoint of size ${checkpoint.size}`)
     return { leaf: stored.leaf, index: stored.index, proof, checkpoint }
   }
 
@@ -45,11 +62,16 @@ export class Proofs {
     const { size } = await readHead(this.#db)
     if (from > to || to > size) return undefined
     const [proof, fromRoot, toRoot] = await Promise.all([this.#hashes(consistencyRanges(from, to), to), this.#root(from), this.#root(to)])
-    if (!verifyConsistency(from, to, fromRoot, toRoot, proof)) throw new InconsistentLog(`the trees of size ${from} and ${to} are not consistent`)
+    if (!verifyConsistency(from, to, fromRoot, toRoot, proof))
+      throw new InconsistentLog(`the trees of size ${from} and ${to} are not consistent`)
     return { proof, fromRoot, toRoot }
   }
 
-  async events(after: number, limit: number, stream: AuditStream | undefined): Promise<{ index: number; leafHash: Uint8Array; event: AuditEvent }[]> {
+  async events(
+    after: number,
+    limit: number,
+    stream: AuditStream | undefined,
+  ): Promise<{ index: number; leafHash: Uint8Array; event: AuditEvent }[]> {
     const leaves = await leavesAfter(this.#db, after, limit, stream)
     return leaves.map((stored) => ({ index: stored.index, leafHash: checkedHash(stored), event: readEvent(stored) }))
   }
@@ -62,7 +84,8 @@ export class Proofs {
     const { level, index, width } = parseTilePath(path)
     const checkpoint = await newestCheckpoint(this.#db)
     if (checkpoint === undefined || width > tileWidth(level === 'entries' ? 0 : level, index, checkpoint.size)) return undefined
-    if (level === 'entries') return encodeEntries((await leavesBetween(this.#db, index * TILE_WIDTH, index * TILE_WIDTH + width)).map((stored) => stored.leaf))
+    if (level === 'entries')
+      return encodeEntries((await leavesBetween(this.#db, index * TILE_WIDTH, index * TILE_WIDTH + width)).map((stored) => stored.leaf))
     return encodeTile(await tileHashes(this.#db, level, index, width))
   }
 

@@ -48,7 +48,8 @@ export class Scan {
       }
       for (const checkpoint of checkpoints) {
         grow(checkpoint.size)
-        if (!equalConstantTime(frontierRoot(frontier), checkpoint.root)) throw new InconsistentLog(`the checkpoint of size ${checkpoint.size} has another root than its leaves`)
+        if (!equalConstantTime(frontierRoot(frontier), checkpoint.root))
+          throw new InconsistentLog(`the checkpoint of size ${checkpoint.size} has another root than its leaves`)
       }
       grow(to)
       await this.#compareNodes(nodes.filter((node) => node.level % 8 === 0))
@@ -71,7 +72,8 @@ export function checkedHash(stored: StoredLeaf): Uint8Array {
   const hash = leafHash(stored.leaf)
   if (!equalConstantTime(hash, stored.leafHash)) throw new InconsistentLog(`leaf ${stored.index} was changed after it had been appended`)
   const event = readEvent(stored)
-  if (event.eventId !== stored.eventId || event.stream !== stored.stream) throw new InconsistentLog(`the columns of leaf ${stored.index} are not those of its event`)
+  if (event.eventId !== stored.eventId || event.stream !== stored.stream)
+    throw new InconsistentLog(`the columns of leaf ${stored.index} are not those of its event`)
   return hash
 }
 

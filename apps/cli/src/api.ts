@@ -30,7 +30,10 @@ export function findTarget(options: TargetOptions, io: Io): Target {
   const url = options.url ?? io.env.TALLYSTICK_URL
   const tokenFile = options.tokenFile ?? io.env.TALLYSTICK_TOKEN_FILE
   if (url === undefined || tokenFile === undefined) {
-    throw new CommandError(EXIT.usage, 'Which fleet? Give --fleet DIR, or --url URL with --token-file FILE (or TALLYSTICK_URL and TALLYSTICK_TOKEN_FILE).')
+    throw new CommandError(
+      EXIT.usage,
+      'Which fleet? Give --fleet DIR, or --url URL with --token-file FILE (or TALLYSTICK_URL and TALLYSTICK_TOKEN_FILE).',
+    )
   }
   return { url: checkedUrl(url), token: readText(tokenFile, 'token file').trim(), services: {} }
 }
@@ -49,7 +52,8 @@ function fromFleet(directory: string): Target {
 }
 
 function checkedUrl(text: string): string {
-  if (!URL.canParse(text) || !/^https?:$/.test(new URL(text).protocol)) throw new CommandError(EXIT.usage, 'The URL must begin with http:// or https://.')
+  if (!URL.canParse(text) || !/^https?:$/.test(new URL(text).protocol))
+    throw new CommandError(EXIT.usage, 'The URL must begin with http:// or https://.')
   return text.replace(/\/+$/, '')
 }
 
@@ -94,7 +98,9 @@ export class Api {
     const headers: Record<string, string> = { 'idempotency-key': randomUUID() }
     if (body === undefined) return (await this.#request('POST', path, { headers })).json() as Promise<T>
     headers['content-type'] = contentType ?? 'application/json'
-    return (await this.#request('POST', path, { headers, body: contentType === undefined ? JSON.stringify(body) : (body as string) })).json() as Promise<T>
+    return (
+      await this.#request('POST', path, { headers, body: contentType === undefined ? JSON.stringify(body) : (body as string) })
+    ).json() as Promise<T>
   }
 
   /** @throws CommandError unreachable (no answer, 5xx), validation (any other refusal); waits and repeats on 429 */
@@ -110,7 +116,13 @@ export class Api {
 
   async #once(method: string, path: string, init: { headers?: Record<string, string>; body?: string }): Promise<Response> {
     try {
-      return await fetch(`${this.#target.url}${path}`, { ...init, method, headers: { authorization: `Bearer ${this.#target.token}`, ...init.headers }, signal: AbortSignal.timeout(REQUEST_MS), redirect: 'error' })
+      return await fetch(`${this.#target.url}${path}`, {
+        ...init,
+        method,
+        headers: { authorization: `Bearer ${this.#target.token}`, ...init.headers },
+        signal: AbortSignal.timeout(REQUEST_MS),
+        redirect: 'error',
+      })
     } catch (error) {
       throw new CommandError(EXIT.unreachable, `${this.#target.url} does not answer (${causeOf(error)}).`)
     }
@@ -119,7 +131,11 @@ export class Api {
 
 function refusal(status: number, problem: Problem): CommandError {
   const faults = (problem.errors ?? []).map((fault) => `\n  ${fault.pointer || '/'}: ${fault.message} (${fault.rule})`).join('')
-  return new CommandError(status >= 500 ? EXIT.unreachable : EXIT.validation, `${problem.code ?? status}: ${problem.detail ?? 'the request was refused'}${faults}`, { status, ...problem })
+  return new CommandError(
+    status >= 500 ? EXIT.unreachable : EXIT.validation,
+    `${problem.code ?? status}: ${problem.detail ?? 'the request was refused'}${faults}`,
+    { status, ...problem },
+  )
 }
 
 function causeOf(error: unknown): string {

@@ -75,7 +75,9 @@ export class Printer {
       const left = rate > 0 ? Math.ceil((total - done) / rate) : 0
       const text = `${what}: ${done} of ${total}, ${Math.round(rate)}/s, ${left} s left`
       const width = Math.round((20 * done) / Math.max(1, total))
-      this.io.err.write(this.io.err.isTTY ? `\r[${'#'.repeat(width)}${'.'.repeat(20 - width)}] ${text}\u001b[K${done >= total ? '\n' : ''}` : `${text}\n`)
+      this.io.err.write(
+        this.io.err.isTTY ? `\r[${'#'.repeat(width)}${'.'.repeat(20 - width)}] ${text}\u001b[K${done >= total ? '\n' : ''}` : `${text}\n`,
+      )
     }
   }
 }

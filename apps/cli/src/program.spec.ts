@@ -36,16 +36,22 @@ beforeAll(async () => {
     request.on('end', () => {
       const answer = answers[`${request.method} ${pathname}`]?.({ query: searchParams, body, headers: request.headers })
       if (answer === undefined) {
-        response.writeHead(404, { 'content-type': 'application/problem+json' }).end(JSON.stringify({ code: 'NotFound', detail: 'There is nothing at this path.' }))
+        response
+          .writeHead(404, { 'content-type': 'application/problem+json' })
+          .end(JSON.stringify({ code: 'NotFound', detail: 'There is nothing at this path.' }))
       } else if (typeof answer === 'object' && answer !== null && 'problem' in answer) {
         const { status, ...problem } = answer.problem as { status: number }
         response.writeHead(status, { 'content-type': 'application/problem+json' }).end(JSON.stringify(problem))
-      } else response.writeHead(200, { 'content-type': 'application/json' }).end(typeof answer === 'string' ? answer : JSON.stringify(answer))
+      } else
+        response.writeHead(200, { 'content-type': 'application/json' }).end(typeof answer === 'string' ? answer : JSON.stringify(answer))
     })
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
-  writeFileSync(path.join(directory, 'fleet.json'), JSON.stringify({ api: { url, tokens: { admin: 'secret-token' } }, metrics: { 'audit-svc': `${url}/metrics` } }))
+  writeFileSync(
+    path.join(directory, 'fleet.json'),
+    JSON.stringify({ api: { url, tokens: { admin: 'secret-token' } }, metrics: { 'audit-svc': `${url}/metrics` } }),
+  )
 })
 afterAll(async () => {
   await new Promise((resolve) => server.close(resolve))
@@ -66,15 +72,33 @@ const fleet = () => ['--fleet', directory]
 describe('usage', () => {
   it('help is 0; unknown verbs, missing arguments and a missing target are 2', async () => {
     expect(await cli('--help')).toMatchObject({ code: 0, out: expect.stringContaining('evidence') })
-    for (const args of [['nonsense'], ['evidence', 'verify'], ['peer', 'list', '--no-such-option'], ['peer', 'list'], ['peer', 'list', '--fleet', '/nonexistent'], ['peer', 'list', '--url', 'ftp://x', '--token-file', '/dev/null'], ['invoice', 'import', '/nonexistent', ...fleet()], ['invoice', 'watch', 'x', '--until', 'noon', ...fleet()]]) {
+    for (const args of [
+      ['nonsense'],
+      ['evidence', 'verify'],
+      ['peer', 'list', '--no-such-option'],
+      ['peer', 'list'],
+      ['peer', 'list', '--fleet', '/nonexistent'],
+      ['peer', 'list', '--url', 'ftp://x', '--token-file', '/dev/null'],
+      ['invoice', 'import', '/nonexistent', ...fleet()],
+      ['invoice', 'watch', 'x', '--until', 'noon', ...fleet()],
+    ]) {
       expect((await cli(...args)).code, args.join(' ')).toBe(2)
     }
   })
 
   it('an API that is not there is 4; a refusal is 3 with its rules; a failing service is 4', async () => {
     writeFileSync(path.join(directory, 'token'), 'secret-token\n')
-    expect(await cli('peer', 'list', '--url', 'http://127.0.0.1:9', '--token-file', path.join(directory, 'token'), '--json')).toMatchObject({ code: 4, out: expect.stringContaining('"exitCode":4') })
-    answers['POST /v1/peers'] = () => ({ problem: { status: 422, code: 'Serialization', detail: 'checksum', errors: [{ pointer: '/invitation', rule: 'Serialization', message: 'mistyped' }] } })
+    expect(await cli('peer', 'list', '--url', 'http://127.0.0.1:9', '--token-file', path.join(directory, 'token'), '--json')).toMatchObject(
+      { code: 4, out: expect.stringContaining('"exitCode":4') },
+    )
+    answers['POST /v1/peers'] = () => ({
+      problem: {
+        status: 422,
+        code: 'Serialization',
+        detail: 'checksum',
+        errors: [{ pointer: '/invitation', rule: 'Serialization', message: 'mistyped' }],
+      },
+    })
     const refused = await cli('peer', 'add', 'tally1xyz', ...fleet())
     expect(refused).toMatchObject({ code: 3, err: expect.stringContaining('/invitation: mistyped') })
     answers['GET /v1/peers'] = () => ({ problem: { status: 503, code: 'NotReady', detail: 'not yet' } })
@@ -86,13 +110,29 @@ describe('usage', () => {
 describe('peer and invoice', () => {
   it('sends the token, an idempotency key and the document as it is', async () => {
     const seen: Record<string, unknown>[] = []
-    const document = { id: 'd1', kind: 'invoice', state: 'draft', status: 'draft', number: null, seller: 'S', buyer: 'B\u001b[31m', currency: 'EUR', payableAmount: '1.00', unmapped: [{ path: '/Invoice/Note', value: 'x' }] }
+    const document = {
+      id: 'd1',
+      kind: 'invoice',
+      state: 'draft',
+      status: 'draft',
+      number: null,
+      seller: 'S',
+      buyer: 'B\u001b[31m',
+      currency: 'EUR',
+      payableAmount: '1.00',
+      unmapped: [{ path: '/Invoice/Note', value: 'x' }],
+    }
     answers['POST /v1/invoices'] = ({ headers, body }) => (seen.push({ ...headers, body }), document)
     answers['POST /v1/invoices/d1/issue'] = () => ({ ...document, state: 'issued', number: 'F-1' })
     writeFileSync(path.join(directory, 'i.xml'), '<Invoice/>')
     const { code, out } = await cli('invoice', 'import', path.join(directory, 'i.xml'), '--issue', ...fleet())
     expect(code).toBe(0)
-    expect(seen[0]).toMatchObject({ authorization: 'Bearer secret-token', 'content-type': 'application/xml', body: '<Invoice/>', 'idempotency-key': expect.stringMatching(/^[0-9a-f-]{36}$/) })
+    expect(seen[0]).toMatchObject({
+      authorization: 'Bearer secret-token',
+      'content-type': 'application/xml',
+      body: '<Invoice/>',
+      'idempotency-key': expect.stringMatching(/^[0-9a-f-]{36}$/),
+    })
     expect(out).toContain('F-1')
     expect(out).toContain('not kept: /Invoice/Note')
     expect(out).not.toContain('\u001b')
@@ -101,10 +141,27 @@ describe('peer and invoice', () => {
   it('follows a share to its verdict, and gives up with 4', async () => {
     let polls = 0
     const times = { queued: 't0', sealed: 't1', relayed: 't2' }
-    answers['GET /v1/shares/s1'] = () => (++polls < 3 ? { shareId: 's1', state: 'relayed', times, cause: 'The peer does not answer.', code: 'Network', nextAttemptAt: null } : { shareId: 's1', state: 'accepted', times: { ...times, stored: 't3', delivered: 't4', accepted: 't5' }, cause: null, code: null, nextAttemptAt: null })
+    answers['GET /v1/shares/s1'] = () =>
+      ++polls < 3
+        ? { shareId: 's1', state: 'relayed', times, cause: 'The peer does not answer.', code: 'Network', nextAttemptAt: null }
+        : {
+            shareId: 's1',
+            state: 'accepted',
+            times: { ...times, stored: 't3', delivered: 't4', accepted: 't5' },
+            cause: null,
+            code: null,
+            nextAttemptAt: null,
+          }
     const { code, out } = await cli('invoice', 'watch', 's1', ...fleet())
     expect(code).toBe(0)
-    expect(out.match(/queued|sealed|relayed|stored|delivered|accepted/g)).toEqual(['queued', 'sealed', 'relayed', 'stored', 'delivered', 'accepted'])
+    expect(out.match(/queued|sealed|relayed|stored|delivered|accepted/g)).toEqual([
+      'queued',
+      'sealed',
+      'relayed',
+      'stored',
+      'delivered',
+      'accepted',
+    ])
     expect(out).toContain('waiting: The peer does not answer.')
     polls = -100
     expect((await cli('invoice', 'watch', 's1', '--timeout', '0.1', ...fleet())).code).toBe(4)
@@ -113,37 +170,67 @@ describe('peer and invoice', () => {
 
   it('waits its turn when the API says so', async () => {
     let asked = 0
-    answers['GET /v1/peers'] = () => (++asked < 3 ? { problem: { status: 429, code: 'RateLimited', detail: 'later', retryAfterMs: 60 } } : { items: [], next: null })
+    answers['GET /v1/peers'] = () =>
+      ++asked < 3 ? { problem: { status: 429, code: 'RateLimited', detail: 'later', retryAfterMs: 60 } } : { items: [], next: null }
     expect(await cli('peer', 'list', ...fleet())).toMatchObject({ code: 0, out: 'no peers yet\n' })
     expect(asked).toBe(3)
   })
 
   it('lists all pages of peers', async () => {
-    const peer = (fleetId: string) => ({ fleetId, displayName: 'X', fingerprint: '1', state: 'active', verified: false, cause: null, session: null, connection: null })
-    answers['GET /v1/peers'] = ({ query }) => (query.get('after') === null ? { items: [peer('a')], next: 'a' } : { items: [peer('b')], next: null })
+    const peer = (fleetId: string) => ({
+      fleetId,
+      displayName: 'X',
+      fingerprint: '1',
+      state: 'active',
+      verified: false,
+      cause: null,
+      session: null,
+      connection: null,
+    })
+    answers['GET /v1/peers'] = ({ query }) =>
+      query.get('after') === null ? { items: [peer('a')], next: 'a' } : { items: [peer('b')], next: null }
     expect(JSON.parse((await cli('peer', 'list', '--json', ...fleet())).out)).toMatchObject({ items: [{ fleetId: 'a' }, { fleetId: 'b' }] })
   })
 })
 
 describe('audit verify', () => {
-  const events = Array.from({ length: 450 }, (_, i) => ({ eventId: `e${i}`, stream: 'security', type: 'DocumentShredded', at: i, actor: 'x', body: { documentId: `d${i}` } as Record<string, unknown> }))
+  const events = Array.from({ length: 450 }, (_, i) => ({
+    eventId: `e${i}`,
+    stream: 'security',
+    type: 'DocumentShredded',
+    at: i,
+    actor: 'x',
+    body: { documentId: `d${i}` } as Record<string, unknown>,
+  }))
   let log: typeof events
   const hashes = () => log.map((event) => leafHash(encode(event)))
   const rootOf = (size: number) => frontierRoot(append(EMPTY_FRONTIER, hashes().slice(0, size)).frontier)
-  const noteOf = (size: number) => signCheckpoint({ origin, size, root: rootOf(size), extensions: [] }, verifierKey(origin, acme.log.publicKey), acme.log.sign)
+  const noteOf = (size: number) =>
+    signCheckpoint({ origin, size, root: rootOf(size), extensions: [] }, verifierKey(origin, acme.log.publicKey), acme.log.sign)
 
   beforeEach(() => {
     log = structuredClone(events)
-    answers['GET /v1/fleet'] = () => ({ fleetId: acme.fleetId, displayName: 'acme', multiaddrs: [], certificate: toBase64Url(acme.certificate), logVkey: logVkey(readCertificate(acme.certificate, Date.now())) })
+    answers['GET /v1/fleet'] = () => ({
+      fleetId: acme.fleetId,
+      displayName: 'acme',
+      multiaddrs: [],
+      certificate: toBase64Url(acme.certificate),
+      logVkey: logVkey(readCertificate(acme.certificate, Date.now())),
+    })
     answers['GET /v1/audit/checkpoint'] = () => ({ note: noteOf(log.length) })
     answers['GET /v1/audit/events'] = ({ query }) => {
       const after = Number(query.get('after'))
       const all = hashes()
-      return { items: log.slice(after + 1, after + 1 + Number(query.get('limit'))).map((event, i) => ({ index: after + 1 + i, leafHash: toHex(all[after + 1 + i]!), event })) }
+      return {
+        items: log
+          .slice(after + 1, after + 1 + Number(query.get('limit')))
+          .map((event, i) => ({ index: after + 1 + i, leafHash: toHex(all[after + 1 + i]!), event })),
+      }
     }
     answers['GET /v1/audit/consistency'] = ({ query }) => {
       const all = hashes()
-      const nodeOf = ({ level, index }: NodeId) => frontierRoot(append(EMPTY_FRONTIER, all.slice(index * 2 ** level, (index + 1) * 2 ** level)).frontier)
+      const nodeOf = ({ level, index }: NodeId) =>
+        frontierRoot(append(EMPTY_FRONTIER, all.slice(index * 2 ** level, (index + 1) * 2 ** level)).frontier)
       const [from, to] = [Number(query.get('from')), Number(query.get('to'))]
       return { proof: consistencyRanges(from, to).map((range) => toHex(rangeHash(range, nodeOf))), fromRoot: '', toRoot: '' }
     }
@@ -152,7 +239,10 @@ describe('audit verify', () => {
   it('recomputes the root and remembers the checkpoint', async () => {
     const state = path.join(directory, 'seen')
     log = log.slice(0, 400)
-    expect(await cli('audit', 'verify', '--state', state, ...fleet())).toMatchObject({ code: 0, out: expect.stringContaining('root recomputed from 400 events') })
+    expect(await cli('audit', 'verify', '--state', state, ...fleet())).toMatchObject({
+      code: 0,
+      out: expect.stringContaining('root recomputed from 400 events'),
+    })
     log = structuredClone(events)
     const { code, out } = await cli('audit', 'verify', '--state', state, '--json', ...fleet())
     expect(code).toBe(0)
@@ -189,15 +279,37 @@ describe('audit verify', () => {
     expect(await cli('doctor', ...fleet())).toMatchObject({ code: 0, out: expect.stringContaining('checkpoint of 450 events') })
     answers['GET /v1/breakers'] = () => ({ items: [{ target: 'session.v1.seal', state: 'open' }] })
     expect(await cli('doctor', ...fleet())).toMatchObject({ code: 4, out: expect.stringContaining('session.v1.seal open') })
-    answers['GET /v1/audit/checkpoint'] = () => ({ note: signCheckpoint({ origin, size: 1, root: sha256(), extensions: [] }, verifierKey(origin, globex.log.publicKey), globex.log.sign) })
+    answers['GET /v1/audit/checkpoint'] = () => ({
+      note: signCheckpoint({ origin, size: 1, root: sha256(), extensions: [] }, verifierKey(origin, globex.log.publicKey), globex.log.sign),
+    })
     expect((await cli('doctor', ...fleet())).code).toBe(5)
   })
 })
 
 describe('evidence verify', () => {
   const body = encode({ invoice: 'F-1' })
-  const payload = encodeStatementPayload({ kind: 'invoice', documentId: '0190a1b2-0000-7000-8000-000000000001', contentDigest: contentDigest(body), signer: globex.fleetId, audience: testFleet('initech').fleetId, issuedAt: NOW, expiresAt: NOW + 1, nonce: sha256() })
-  const evidence = () => buildEvidence({ kind: 'invoice', documentId: '0190a1b2-0000-7000-8000-000000000001', body, statement: assembleStatement(payload, globex.root.sign(payload)), senderCertificate: globex.certificate, recipientCertificate: testFleet('initech').certificate }, contentDigest(body))
+  const payload = encodeStatementPayload({
+    kind: 'invoice',
+    documentId: '0190a1b2-0000-7000-8000-000000000001',
+    contentDigest: contentDigest(body),
+    signer: globex.fleetId,
+    audience: testFleet('initech').fleetId,
+    issuedAt: NOW,
+    expiresAt: NOW + 1,
+    nonce: sha256(),
+  })
+  const evidence = () =>
+    buildEvidence(
+      {
+        kind: 'invoice',
+        documentId: '0190a1b2-0000-7000-8000-000000000001',
+        body,
+        statement: assembleStatement(payload, globex.root.sign(payload)),
+        senderCertificate: globex.certificate,
+        recipientCertificate: testFleet('initech').certificate,
+      },
+      contentDigest(body),
+    )
 
   it('0 for a good file, offline; 5 and the check’s name for a changed one; 5 for no file of this kind', async () => {
     const file = path.join(directory, 'e.json')
@@ -207,7 +319,11 @@ describe('evidence verify', () => {
     const changed = evidence() as { document: { body: string } }
     changed.document.body = toBase64Url(encode({ invoice: 'F-2' }))
     writeFileSync(file, JSON.stringify(changed))
-    expect(await cli('evidence', 'verify', file, '--quiet')).toMatchObject({ code: 5, out: '', err: expect.stringContaining('document.digest') })
+    expect(await cli('evidence', 'verify', file, '--quiet')).toMatchObject({
+      code: 5,
+      out: '',
+      err: expect.stringContaining('document.digest'),
+    })
     for (const text of ['', '{', '[]', '{"format":"x"}', '['.repeat(100_000)]) {
       writeFileSync(file, text)
       expect((await cli('evidence', 'verify', file)).code).toBe(5)

@@ -25,7 +25,11 @@ export async function run(args: readonly string[], io: Io): Promise<ExitCode> {
   const verb = (parent: Command, usage: string, description: string, offline = false) => {
     const command = parent.command(usage).description(description)
     command.option('--json', 'print one JSON object').option('--quiet', 'print problems only')
-    if (!offline) command.option('--fleet <dir>', 'folder with fleet.json').option('--url <url>', 'API of the fleet').option('--token-file <file>', 'file that holds the bearer token')
+    if (!offline)
+      command
+        .option('--fleet <dir>', 'folder with fleet.json')
+        .option('--url <url>', 'API of the fleet')
+        .option('--token-file <file>', 'file that holds the bearer token')
     return command
   }
   const begin = (command: Command): void => {
@@ -37,10 +41,14 @@ export async function run(args: readonly string[], io: Io): Promise<ExitCode> {
     exitCode = await work(new Api(findTarget(command.opts<CommonOptions>(), io)))
   }
 
-  const program = new Command('tallystick').description('Invoices between organisations, with evidence that can be checked offline.').helpCommand(true)
+  const program = new Command('tallystick')
+    .description('Invoices between organisations, with evidence that can be checked offline.')
+    .helpCommand(true)
   const group = (name: string, description: string) => program.command(name).description(description)
 
-  verb(program, 'doctor', 'check that the fleet is well').action((_options, command: Command) => online(command, (api) => doctor(api, print)))
+  verb(program, 'doctor', 'check that the fleet is well').action((_options, command: Command) =>
+    online(command, (api) => doctor(api, print)),
+  )
 
   const evidence = group('evidence', 'evidence files')
   verb(evidence, 'verify <file>', 'check an evidence file offline', true).action(async (file: string, _options, command: Command) => {
@@ -55,25 +63,35 @@ export async function run(args: readonly string[], io: Io): Promise<ExitCode> {
     .action((options: AuditVerifyOptions, command: Command) => online(command, (api) => auditVerify(api, options, print)))
 
   const peer = group('peer', 'other fleets')
-  verb(peer, 'add <invitation>', 'pin a peer by its invitation: the line, a file, or - for standard input').action((invitation: string, _options, command: Command) => online(command, (api) => peerAdd(api, invitation, print)))
+  verb(peer, 'add <invitation>', 'pin a peer by its invitation: the line, a file, or - for standard input').action(
+    (invitation: string, _options, command: Command) => online(command, (api) => peerAdd(api, invitation, print)),
+  )
   verb(peer, 'verify <fleetId>', 'its fingerprint was compared with its people')
     .option('--fingerprint <digits>', 'as they read it to you; compared with the pinned one')
-    .action((id: string, options: { fingerprint?: string }, command: Command) => online(command, (api) => peerVerify(api, id, options.fingerprint, print)))
+    .action((id: string, options: { fingerprint?: string }, command: Command) =>
+      online(command, (api) => peerVerify(api, id, options.fingerprint, print)),
+    )
   verb(peer, 'list', 'pinned peers').action((_options, command: Command) => online(command, (api) => peerList(api, print)))
 
   const invoice = group('invoice', 'documents and their way to the peer')
   verb(invoice, 'import <file>', 'UBL 2.1 or JSON, - for standard input')
     .option('--issue', 'number, validate and freeze it too')
     .option('--series <name>', 'number series for --issue')
-    .action((file: string, options: { issue?: boolean; series?: string }, command: Command) => online(command, (api) => invoiceImport(api, file, options, print)))
+    .action((file: string, options: { issue?: boolean; series?: string }, command: Command) =>
+      online(command, (api) => invoiceImport(api, file, options, print)),
+    )
   verb(invoice, 'send <documentId> <fleetId>', 'share an issued document')
     .option('--watch', 'and follow it')
     .option('--until <stage>', 'with --watch: stop at this stage')
     .option('--timeout <seconds>', 'with --watch: give up, exit code 4')
-    .action((id: string, peerId: string, options: { watch?: boolean } & WatchOptions, command: Command) => online(command, (api) => invoiceSend(api, id, peerId, options, print)))
+    .action((id: string, peerId: string, options: { watch?: boolean } & WatchOptions, command: Command) =>
+      online(command, (api) => invoiceSend(api, id, peerId, options, print)),
+    )
   verb(invoice, 'show <documentId>', 'one document')
     .option('--format <format>', 'summary, xml or html', 'summary')
-    .action((id: string, options: { format: string }, command: Command) => online(command, (api) => invoiceShow(api, id, options.format, print)))
+    .action((id: string, options: { format: string }, command: Command) =>
+      online(command, (api) => invoiceShow(api, id, options.format, print)),
+    )
   verb(invoice, 'watch <shareId>', 'print each stage of a share as it is reached')
     .option('--until <stage>', 'stop at this stage; default: at the verdict')
     .option('--timeout <seconds>', 'give up, exit code 4')

@@ -38,8 +38,8 @@ export const PAGE_DEFAULT = 50
 export const PUMP_BATCH = MAX_BATCH
 /** Bytes of one seal or send call: below the bus limit with room for the envelopes' padding. */
 export const PUMP_BATCH_BYTES = Math.min(6 * 1024 * 1024, MAX_BUS_BYTES)
-/** A claimed message that was not finished is free again after this, ms: longer than seal and send may take together. */
-export const PUMP_LEASE_MS = 60_000
+/** A running pass renews its hold on the messages it took; those of a process that died are free after this, ms. */
+export const PUMP_LEASE_MS = 10_000
 /** The pump looks without being woken this often, ms: a lost wake-up costs at most this. */
 export const PUMP_POLL_MS = 1_000
 /** First and longest delay between two tries of one message, ms. */

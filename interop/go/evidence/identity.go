@@ -103,7 +103,7 @@ func ReadCertificate(data []byte) (*Certificate, error) {
 	switch {
 	case !plainName(c.DisplayName):
 		return nil, fmt.Errorf("display name")
-	case c.Seq < 1 || c.NotAfter < c.NotBefore || c.NotAfter-c.NotBefore > maxCertLife:
+	case c.Seq < 1 || c.NotAfter <= c.NotBefore || c.NotAfter-c.NotBefore > maxCertLife:
 		return nil, fmt.Errorf("sequence or validity")
 	}
 	for _, id := range c.PeerIDs {
@@ -209,7 +209,7 @@ func ReadStatement(data []byte) (*Statement, error) {
 		return nil, fmt.Errorf("kind %q", s.Kind)
 	case !isUUID(s.DocumentID), !isFleetID(s.Signer):
 		return nil, fmt.Errorf("document id or signer")
-	case s.ExpiresAt < s.IssuedAt || s.ExpiresAt-s.IssuedAt > maxStatement:
+	case s.ExpiresAt <= s.IssuedAt || s.ExpiresAt-s.IssuedAt > maxStatement:
 		return nil, fmt.Errorf("times")
 	}
 	return s, nil

@@ -75,7 +75,7 @@ func (s *State) Seal(plaintext []byte, random func() []byte) (*State, []byte, er
 		}
 	}
 	if next.ns == math.MaxUint32 {
-		return nil, nil, refusal("Encryption", "the chain is used up")
+		return nil, nil, refusal("EpochExpired", "the chain is used up")
 	}
 	var messageKey []byte
 	next.sending, messageKey = KDFChain(next.sending)

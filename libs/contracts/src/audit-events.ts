@@ -23,19 +23,54 @@ const shared = z.strictObject({ peer: fleetId, messageId, kind: documentKind, co
 export const AUDIT_EVENT_BODIES = {
   SessionCreated: z.strictObject({ peer: fleetId, epoch: count, role: z.enum(['initiator', 'responder']), suite: z.string().max(16) }),
   SessionRotated: z.strictObject({ peer: fleetId, epoch: count, reason: z.enum(['messages', 'age', 'manual', 'peer']) }),
-  KeyStored: z.strictObject({ keyKind: z.enum(['identity', 'agreement', 'signed-prekey', 'last-resort-prekey', 'one-time-prekeys', 'transport', 'log']), count }),
+  KeyStored: z.strictObject({
+    keyKind: z.enum(['identity', 'agreement', 'signed-prekey', 'last-resort-prekey', 'one-time-prekeys', 'transport', 'log']),
+    count,
+  }),
   KeyAccessed: z.strictObject({ keyKind: z.enum(['identity', 'agreement']), purpose: z.enum(['certificate', 'document', 'handshake']) }),
   KeysZeroized: z.strictObject({ peer: fleetId.optional(), count }),
   KeyRotated: z.strictObject({ keyKind: z.enum(['signed-prekey', 'last-resort-prekey', 'one-time-prekeys', 'identity']), count }),
   EndpointRotated: z.strictObject({ methodId: z.string().max(64) }),
-  BreakerStateChanged: z.strictObject({ service: z.string().max(32), target: z.string().max(160), from: z.enum(['closed', 'half-open', 'open']), to: z.enum(['closed', 'half-open', 'open']) }),
-  VerificationFailed: z.strictObject({ peer: fleetId, envelopeDigest: hex32.optional(), messageId: messageId.optional(), what: z.enum(['commitment', 'content-digest', 'document-signature', 'certificate', 'bundle', 'envelope']), code: errorCode }),
+  BreakerStateChanged: z.strictObject({
+    service: z.string().max(32),
+    target: z.string().max(160),
+    from: z.enum(['closed', 'half-open', 'open']),
+    to: z.enum(['closed', 'half-open', 'open']),
+  }),
+  VerificationFailed: z.strictObject({
+    peer: fleetId,
+    envelopeDigest: hex32.optional(),
+    messageId: messageId.optional(),
+    what: z.enum(['commitment', 'content-digest', 'document-signature', 'certificate', 'bundle', 'envelope']),
+    code: errorCode,
+  }),
   SignatureVerified: z.strictObject({ peer: fleetId, messageId, kind: documentKind }),
   SignatureRejected: z.strictObject({ peer: fleetId, messageId: messageId.optional(), code: errorCode }),
   ReplayRejected: z.strictObject({ peer: fleetId, envelopeDigest: hex32 }),
-  RateLimitTriggered: z.strictObject({ layer: z.enum(['handshake', 'peer-messages', 'peer-bytes', 'api', 'bundle']), peer: fleetId.optional(), limit: z.string().max(64), count }),
-  AuthFailed: z.strictObject({ surface: z.enum(['api', 'p2p']), reason: z.enum(['missing-token', 'unknown-token', 'scope', 'unknown-peer', 'blocked-peer']), client: z.string().max(80).optional(), count }),
-  AdminAction: z.strictObject({ action: z.enum(['peer-pinned', 'peer-verified', 'peer-blocked', 'peer-removed', 'session-rotated', 'session-resynced', 'certificate-issued']), subject: z.string().max(80) }),
+  RateLimitTriggered: z.strictObject({
+    layer: z.enum(['handshake', 'peer-messages', 'peer-bytes', 'api', 'bundle']),
+    peer: fleetId.optional(),
+    limit: z.string().max(64),
+    count,
+  }),
+  AuthFailed: z.strictObject({
+    surface: z.enum(['api', 'p2p']),
+    reason: z.enum(['missing-token', 'unknown-token', 'scope', 'unknown-peer', 'blocked-peer']),
+    client: z.string().max(80).optional(),
+    count,
+  }),
+  AdminAction: z.strictObject({
+    action: z.enum([
+      'peer-pinned',
+      'peer-verified',
+      'peer-blocked',
+      'peer-removed',
+      'session-rotated',
+      'session-resynced',
+      'certificate-issued',
+    ]),
+    subject: z.string().max(80),
+  }),
   PaymentInitiated: z.strictObject({ messageId }),
   PaymentCompleted: z.strictObject({ messageId }),
   PaymentFailed: z.strictObject({ messageId, code: errorCode }),
@@ -71,9 +106,15 @@ export const auditEvent = z
   })
   .superRefine((event, ctx) => {
     const body = AUDIT_EVENT_BODIES[event.type].safeParse(event.body)
-    if (!body.success) ctx.addIssue({ code: 'custom', path: ['body'], message: `not a ${event.type} body: ${body.error.issues[0]?.path.join('.')} ${body.error.issues[0]?.message}` })
+    if (!body.success)
+      ctx.addIssue({
+        code: 'custom',
+        path: ['body'],
+        message: `not a ${event.type} body: ${body.error.issues[0]?.path.join('.')} ${body.error.issues[0]?.message}`,
+      })
     const sharing = SHARING_EVENT_TYPES.includes(event.type)
-    if (sharing !== (event.stream === 'sharing')) ctx.addIssue({ code: 'custom', path: ['stream'], message: `${event.type} belongs to the ${sharing ? 'sharing' : 'security'} stream` })
+    if (sharing !== (event.stream === 'sharing'))
+      ctx.addIssue({ code: 'custom', path: ['stream'], message: `${event.type} belongs to the ${sharing ? 'sharing' : 'security'} stream` })
   })
 export type AuditEvent = z.infer<typeof auditEvent>
 export type AuditEventBody<T extends AuditEventType> = z.infer<(typeof AUDIT_EVENT_BODIES)[T]>

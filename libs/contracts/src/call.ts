@@ -25,8 +25,10 @@ export type ResponseOf<C extends Contract> = z.output<C['response']>
 
 /** Bytes travel as CBOR byte strings, never as JSON. What is sent may lie in any buffer; what arrives has one of its own. */
 type Bytes = z.ZodType<Uint8Array<ArrayBuffer>, Uint8Array>
-export const bytes = (max: number): Bytes => z.instanceof(Uint8Array).refine((b) => b.length <= max, { error: `at most ${max} bytes` }) as unknown as Bytes
-export const fixedBytes = (n: number): Bytes => z.instanceof(Uint8Array).refine((b) => b.length === n, { error: `exactly ${n} bytes` }) as unknown as Bytes
+export const bytes = (max: number): Bytes =>
+  z.instanceof(Uint8Array).refine((b) => b.length <= max, { error: `at most ${max} bytes` }) as unknown as Bytes
+export const fixedBytes = (n: number): Bytes =>
+  z.instanceof(Uint8Array).refine((b) => b.length === n, { error: `exactly ${n} bytes` }) as unknown as Bytes
 
 /** `tsf1` + base32 of a 32-byte digest of IK_sign. @see docs/spec/identity.md §1 */
 export const fleetId = z.string().regex(/^tsf1[a-z2-7]{52}$/, { error: 'not a fleet id' })

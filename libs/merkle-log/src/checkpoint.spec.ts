@@ -26,7 +26,14 @@ then you don't know what your problem is.
   })
 
   it('ignores signatures of unknown keys, counts a trusted one once', () => {
-    const both = encodeNote({ text: 'a\n', signatures: [...parseNote(signNote('a\n', witnessKey, witness.sign)).signatures, ...parseNote(signNote('a\n', key, log.sign)).signatures, ...parseNote(signNote('a\n', key, log.sign)).signatures] })
+    const both = encodeNote({
+      text: 'a\n',
+      signatures: [
+        ...parseNote(signNote('a\n', witnessKey, witness.sign)).signatures,
+        ...parseNote(signNote('a\n', key, log.sign)).signatures,
+        ...parseNote(signNote('a\n', key, log.sign)).signatures,
+      ],
+    })
     expect(verifyNote(both, [key]).signedBy).toEqual([key])
     expect(verifyNote(both, [key, witnessKey]).signedBy).toHaveLength(2)
     expect(() => verifyNote(both, [])).toThrow(code('InvalidSignature'))
@@ -39,7 +46,22 @@ then you don't know what your problem is.
   })
 
   it('must fail: malformed notes', () => {
-    for (const bad of ['', '\n', 'a\n', 'a\n\n', `a${note.slice(note.indexOf('\n\n'))}`.replace('\n\n', ''), note.slice(0, -1), note.replace('— ', '- '), `${note}\n`, note.replace('\n\n', '\n'), note.replace('tallystick/test\n', 'tallystick/\u0001test\n'), `${note}— x\n`, `${note}— x AAAA\n`, `${note}— x+y AAAAAAAA\n`, note.repeat(1000)]) {
+    for (const bad of [
+      '',
+      '\n',
+      'a\n',
+      'a\n\n',
+      `a${note.slice(note.indexOf('\n\n'))}`.replace('\n\n', ''),
+      note.slice(0, -1),
+      note.replace('— ', '- '),
+      `${note}\n`,
+      note.replace('\n\n', '\n'),
+      note.replace('tallystick/test\n', 'tallystick/\u0001test\n'),
+      `${note}— x\n`,
+      `${note}— x AAAA\n`,
+      `${note}— x+y AAAAAAAA\n`,
+      note.repeat(1000),
+    ]) {
       expect(() => verifyNote(bad, [key]), bad.slice(0, 60)).toThrow()
     }
     expect(() => encodeNote({ text: 'a\n', signatures: [] })).toThrow(code('Serialization'))
@@ -63,13 +85,30 @@ describe('checkpoint', () => {
   })
 
   it('any changed character is refused or belongs to a signature that is ignored', () => {
-    fc.assert(fc.property(fc.nat({ max: note.length - 1 }), fc.constantFrom('A', 'b', '0', '+', '\n', ' '), (at, character) => {
-      fc.pre(note[at] !== character)
-      expect(() => verifyCheckpoint(note.slice(0, at) + character + note.slice(at + 1), [key], origin)).toThrow()
-    }), { numRuns: 1_000 })
+    fc.assert(
+      fc.property(fc.nat({ max: note.length - 1 }), fc.constantFrom('A', 'b', '0', '+', '\n', ' '), (at, character) => {
+        fc.pre(note[at] !== character)
+        expect(() => verifyCheckpoint(note.slice(0, at) + character + note.slice(at + 1), [key], origin)).toThrow()
+      }),
+      { numRuns: 1_000 },
+    )
   })
 
-  it.each(['', 'o\n', 'o\n1\n', 'o\n01\nAAAA\n', 'o\n-1\n', 'o\n1\nAAAA\n', `o\n1.0\n${'CQkJ'.repeat(10)}CQk=\n`, `o\n1e3\n${'CQkJ'.repeat(10)}CQk=\n`, `o\n9007199254740993\n${'CQkJ'.repeat(10)}CQk=\n`, `\n1\n${'CQkJ'.repeat(10)}CQk=\n`, `o\n1\n${'CQkJ'.repeat(10)}CQk=`, `o\n1\n${'CQkJ'.repeat(10)}CQk\n`, `o\n1\n${'CQkJ'.repeat(10)}CQk=\n\nx\n`])('must fail: text %j', (text) => {
+  it.each([
+    '',
+    'o\n',
+    'o\n1\n',
+    'o\n01\nAAAA\n',
+    'o\n-1\n',
+    'o\n1\nAAAA\n',
+    `o\n1.0\n${'CQkJ'.repeat(10)}CQk=\n`,
+    `o\n1e3\n${'CQkJ'.repeat(10)}CQk=\n`,
+    `o\n9007199254740993\n${'CQkJ'.repeat(10)}CQk=\n`,
+    `\n1\n${'CQkJ'.repeat(10)}CQk=\n`,
+    `o\n1\n${'CQkJ'.repeat(10)}CQk=`,
+    `o\n1\n${'CQkJ'.repeat(10)}CQk\n`,
+    `o\n1\n${'CQkJ'.repeat(10)}CQk=\n\nx\n`,
+  ])('must fail: text %j', (text) => {
     expect(() => parseCheckpoint(text)).toThrow(code('Serialization'))
   })
 

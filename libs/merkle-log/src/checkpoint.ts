@@ -53,11 +53,16 @@ export function signCheckpoint(checkpoint: Checkpoint, key: VerifierKey, sign: (
  *   any trusted signature will do, which is for logs whose key is not named after their origin
  * @throws ProtocolError Serialization; InvalidSignature
  */
-export function verifyCheckpoint(note: string, keys: readonly VerifierKey[], origin?: string): Checkpoint & { readonly signedBy: readonly VerifierKey[] } {
+export function verifyCheckpoint(
+  note: string,
+  keys: readonly VerifierKey[],
+  origin?: string,
+): Checkpoint & { readonly signedBy: readonly VerifierKey[] } {
   const { text, signedBy } = verifyNote(note, keys)
   const checkpoint = parseCheckpoint(text)
   if (origin !== undefined && checkpoint.origin !== origin) throw new ProtocolError('InvalidSignature', 'checkpoint: of another log')
-  if (origin !== undefined && !signedBy.some((key) => key.name === origin)) throw new ProtocolError('InvalidSignature', 'checkpoint: not signed by the log itself')
+  if (origin !== undefined && !signedBy.some((key) => key.name === origin))
+    throw new ProtocolError('InvalidSignature', 'checkpoint: not signed by the log itself')
   return { ...checkpoint, signedBy }
 }
 

@@ -73,19 +73,38 @@ export function verifyEvidence(json: unknown): EvidenceResult {
   const file = check('format', 'an evidence file of version 1', () => readEvidence(json))
   if (file === undefined) return { ok: false, checks, missing: [] }
   const { document } = file
-  check('document.digest', 'the digest is that of the document', () => same(contentDigest(document.body), document.contentDigest, 'digest of another document'))
+  check('document.digest', 'the digest is that of the document', () =>
+    same(contentDigest(document.body), document.contentDigest, 'digest of another document'),
+  )
   const stated = check('document.form', 'the statement can be read', () => readStatement(document.statement))
   if (stated === undefined) return { ok: false, checks, missing: missingParts(file) }
 
-  const sender = check('sender.certificate', 'the sender’s keys are vouched for by its root key', () => readCertificate(file.sender.certificate, stated.issuedAt))
-  const recipient = check('recipient.certificate', 'the recipient’s keys are vouched for by its root key', () => readCertificate(file.recipient.certificate, stated.issuedAt))
+  const sender = check('sender.certificate', 'the sender’s keys are vouched for by its root key', () =>
+    readCertificate(file.sender.certificate, stated.issuedAt),
+  )
+  const recipient = check('recipient.certificate', 'the recipient’s keys are vouched for by its root key', () =>
+    readCertificate(file.recipient.certificate, stated.issuedAt),
+  )
   if (sender === undefined || recipient === undefined) return { ok: false, checks, missing: missingParts(file) }
 
   check('document.statement', `signed by ${sender.displayName} for ${recipient.displayName}`, () =>
-    verifyStatement(document.statement, { certificate: sender, audience: recipient.fleetId, now: stated.issuedAt, contentDigest: document.contentDigest, kind: document.kind, documentId: document.documentId }))
+    verifyStatement(document.statement, {
+      certificate: sender,
+      audience: recipient.fleetId,
+      now: stated.issuedAt,
+      contentDigest: document.contentDigest,
+      kind: document.kind,
+      documentId: document.documentId,
+    }),
+  )
   checkReceipt(file, check)
-  const verdicts = (file.verdicts ?? []).map((verdict, i) => checkVerdict(`verdict[${i}]`, verdict, file, stated, { certificate: recipient, peer: sender }, check))
-  for (const [side, party] of [['sender', { certificate: sender, peer: recipient }], ['recipient', { certificate: recipient, peer: sender }]] as const) {
+  const verdicts = (file.verdicts ?? []).map((verdict, i) =>
+    checkVerdict(`verdict[${i}]`, verdict, file, stated, { certificate: recipient, peer: sender }, check),
+  )
+  for (const [side, party] of [
+    ['sender', { certificate: sender, peer: recipient }],
+    ['recipient', { certificate: recipient, peer: sender }],
+  ] as const) {
     checkLog(side, party, file, check)
   }
 
@@ -95,11 +114,19 @@ export function verifyEvidence(json: unknown): EvidenceResult {
   const verdict = verdicts.at(-1)
   const name = ({ fleetId, displayName }: ReadCertificate) => ({ fleetId, displayName })
   return {
-    ok, checks, missing,
+    ok,
+    checks,
+    missing,
     summary: {
-      kind: document.kind, documentId: document.documentId, contentDigest: toHex(document.contentDigest),
-      sender: name(sender), recipient: name(recipient), issuedAt: stated.issuedAt,
-      ...(verdict === undefined ? {} : { verdict: { verdict: verdict.verdict, ...(verdict.code === undefined ? {} : { code: verdict.code }), at: verdict.at } }),
+      kind: document.kind,
+      documentId: document.documentId,
+      contentDigest: toHex(document.contentDigest),
+      sender: name(sender),
+      recipient: name(recipient),
+      issuedAt: stated.issuedAt,
+      ...(verdict === undefined
+        ? {}
+        : { verdict: { verdict: verdict.verdict, ...(verdict.code === undefined ? {} : { code: verdict.code }), at: verdict.at } }),
     },
   }
 }
@@ -126,7 +153,14 @@ function checkReceipt(file: EvidenceFile, check: Check): void {
   })
 }
 
-function checkVerdict(name: string, verdict: VerdictPart, file: EvidenceFile, stated: Statement, by: Party, check: Check): VerdictBody | undefined {
+function checkVerdict(
+  name: string,
+  verdict: VerdictPart,
+  file: EvidenceFile,
+  stated: Statement,
+  by: Party,
+  check: Check,
+): VerdictBody | undefined {
   const { document } = file
   const body = check(`${name}.body`, 'the verdict is about this document', () => {
     const read = decodeVerdict(verdict.body)
@@ -138,7 +172,14 @@ function checkVerdict(name: string, verdict: VerdictPart, file: EvidenceFile, st
     const { issuedAt } = readStatement(verdict.statement)
     if (issuedAt < stated.issuedAt - CLOCK_SKEW_MS) fail('the verdict is older than the document')
     readCertificate(file.recipient.certificate, issuedAt)
-    verifyStatement(verdict.statement, { certificate: by.certificate, audience: by.peer.fleetId, now: issuedAt, contentDigest: contentDigest(verdict.body), kind: 'verdict', documentId: document.documentId })
+    verifyStatement(verdict.statement, {
+      certificate: by.certificate,
+      audience: by.peer.fleetId,
+      now: issuedAt,
+      contentDigest: contentDigest(verdict.body),
+      kind: 'verdict',
+      documentId: document.documentId,
+    })
   })
   return body
 }
@@ -155,16 +196,21 @@ function checkLog(side: Side, party: Party, file: EvidenceFile, check: Check): v
   log.entries.forEach((entry, i) => {
     const name = `${side}.log[${i}]`
     check(`${name}.commitment`, 'the entry commits to this document or its verdict', () => checkCommitment(entry, side, party, file))
-    const checkpoint = key === undefined ? undefined : check(`${name}.checkpoint`, 'the checkpoint is signed by the log', () => {
-      const read = verifyCheckpoint(entry.note, [key], origin)
-      if (read.size !== entry.size) fail('the checkpoint is of another tree size')
-      if (seen.some((other) => other.size === read.size && !equalConstantTime(other.root, read.root))) fail('two checkpoints of one size with different roots: the log was forked')
-      seen.push(read)
-      return read
-    })
+    const checkpoint =
+      key === undefined
+        ? undefined
+        : check(`${name}.checkpoint`, 'the checkpoint is signed by the log', () => {
+            const read = verifyCheckpoint(entry.note, [key], origin)
+            if (read.size !== entry.size) fail('the checkpoint is of another tree size')
+            if (seen.some((other) => other.size === read.size && !equalConstantTime(other.root, read.root)))
+              fail('two checkpoints of one size with different roots: the log was forked')
+            seen.push(read)
+            return read
+          })
     if (checkpoint !== undefined) {
       check(`${name}.inclusion`, `entry ${entry.index} is in the tree of ${entry.size}`, () => {
-        if (!verifyInclusion(leafHash(entry.leaf), entry.index, entry.size, entry.proof, checkpoint.root)) fail('the entry is not in the tree of the checkpoint')
+        if (!verifyInclusion(leafHash(entry.leaf), entry.index, entry.size, entry.proof, checkpoint.root))
+          fail('the entry is not in the tree of the checkpoint')
       })
     }
   })
@@ -172,7 +218,11 @@ function checkLog(side: Side, party: Party, file: EvidenceFile, check: Check): v
 
 /** The leaf says who sent or received what, and its commitment opens to a digest of this file. */
 function checkCommitment(entry: Entry, side: Side, party: Party, file: EvidenceFile): void {
-  const event = decode(entry.leaf, { maxBytes: 4096 }) as { type?: unknown; actor?: unknown; body?: { peer?: unknown; kind?: unknown; commitment?: unknown } } | null
+  const event = decode(entry.leaf, { maxBytes: 4096 }) as {
+    type?: unknown
+    actor?: unknown
+    body?: { peer?: unknown; kind?: unknown; commitment?: unknown }
+  } | null
   const { kind, peer, commitment } = event?.body ?? {}
   const aboutVerdict = kind === 'verdict'
   if (!aboutVerdict && kind !== file.document.kind) fail('the entry is about another kind of document')
@@ -181,10 +231,16 @@ function checkCommitment(entry: Entry, side: Side, party: Party, file: EvidenceF
   const type = (side === 'sender') === aboutVerdict ? 'MessageReceived' : 'MessageSent'
   if (event?.type !== type) fail(`the entry is not a ${type}`)
   if (peer !== party.peer.fleetId) fail('the entry is about another counterparty')
-  if (!digests.some((digest) => commitment === toHex(contentCommitment(entry.salt, digest)))) fail('the commitment does not open to this content')
+  if (!digests.some((digest) => commitment === toHex(contentCommitment(entry.salt, digest))))
+    fail('the commitment does not open to this content')
 }
 
 function missingParts(file: EvidenceFile): string[] {
-  const parts: [string, unknown][] = [['receipt', file.receipt], ['verdicts', file.verdicts], ['sender.log', file.sender.log], ['recipient.log', file.recipient.log]]
+  const parts: [string, unknown][] = [
+    ['receipt', file.receipt],
+    ['verdicts', file.verdicts],
+    ['sender.log', file.sender.log],
+    ['recipient.log', file.recipient.log],
+  ]
   return parts.filter(([, part]) => part === undefined).map(([name]) => name)
 }

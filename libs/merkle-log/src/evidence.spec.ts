@@ -21,7 +21,17 @@ const body = encode({ invoice: 'F-1', total: '119.00' })
 const digest = contentDigest(body)
 
 function statement(fleet: TestFleet, to: TestFleet, change: Partial<StatementFields>): Uint8Array {
-  const payload = encodeStatementPayload({ kind: 'invoice', documentId, contentDigest: digest, signer: fleet.fleetId, audience: to.fleetId, issuedAt: NOW, expiresAt: NOW + DAY, nonce: sha256(), ...change })
+  const payload = encodeStatementPayload({
+    kind: 'invoice',
+    documentId,
+    contentDigest: digest,
+    signer: fleet.fleetId,
+    audience: to.fleetId,
+    issuedAt: NOW,
+    expiresAt: NOW + DAY,
+    nonce: sha256(),
+    ...change,
+  })
   return assembleStatement(payload, fleet.root.sign(payload))
 }
 
@@ -32,29 +42,60 @@ const receiptBody = encodeReceipt({ items: [{ messageId, contentDigest: digest, 
 function log(fleet: TestFleet, peer: TestFleet, types: [string, string]): { vkey: string; entries: EvidenceLogEntry[] } {
   const salts = [sha256(fleet.certificate), sha256(peer.certificate)] as const
   const event = (type: string, kind: string, salt: Uint8Array, of: Uint8Array) =>
-    encode({ eventId: messageId, stream: 'sharing', type, at: NOW, actor: fleet.fleetId, body: { peer: peer.fleetId, messageId, kind, commitment: toHex(contentCommitment(salt, of)) } })
+    encode({
+      eventId: messageId,
+      stream: 'sharing',
+      type,
+      at: NOW,
+      actor: fleet.fleetId,
+      body: { peer: peer.fleetId, messageId, kind, commitment: toHex(contentCommitment(salt, of)) },
+    })
   const leaves = Array.from({ length: 11 }, (_, i) => encode({ i }))
   leaves[3] = event(types[0], 'invoice', salts[0], digest)
   leaves[8] = event(types[1], 'verdict', salts[1], contentDigest(verdictBody))
   const hashes = leaves.map(leafHash)
   const root = frontierRoot(append(EMPTY_FRONTIER, hashes).frontier)
-  const nodeOf = ({ level, index }: { level: number; index: number }) => frontierRoot(append(EMPTY_FRONTIER, hashes.slice(index * 2 ** level, (index + 1) * 2 ** level)).frontier)
+  const nodeOf = ({ level, index }: { level: number; index: number }) =>
+    frontierRoot(append(EMPTY_FRONTIER, hashes.slice(index * 2 ** level, (index + 1) * 2 ** level)).frontier)
   const key = verifierKey(logOrigin(fleet.fleetId), fleet.log.publicKey)
   const note = signCheckpoint({ origin: key.name, size: 11, root, extensions: [] }, key, fleet.log.sign)
-  const entry = (index: number, salt: Uint8Array) => ({ leaf: leaves[index]!, index, size: 11, proof: inclusionRanges(index, 11).map((range) => rangeHash(range, nodeOf)), note, salt })
+  const entry = (index: number, salt: Uint8Array) => ({
+    leaf: leaves[index]!,
+    index,
+    size: 11,
+    proof: inclusionRanges(index, 11).map((range) => rangeHash(range, nodeOf)),
+    note,
+    salt,
+  })
   return { vkey: encodeVkey(key), entries: [entry(3, salts[0]), entry(8, salts[1])] }
 }
 
 const parts = {
-  kind: 'invoice' as const, documentId, body,
+  kind: 'invoice' as const,
+  documentId,
+  body,
   statement: statement(acme, globex, {}),
-  senderCertificate: acme.certificate, recipientCertificate: globex.certificate,
+  senderCertificate: acme.certificate,
+  recipientCertificate: globex.certificate,
   receipt: { messageId, body: receiptBody },
-  verdicts: [{ body: verdictBody, statement: statement(globex, acme, { kind: 'verdict', contentDigest: contentDigest(verdictBody), issuedAt: NOW + 5_000, expiresAt: NOW + DAY }) }],
+  verdicts: [
+    {
+      body: verdictBody,
+      statement: statement(globex, acme, {
+        kind: 'verdict',
+        contentDigest: contentDigest(verdictBody),
+        issuedAt: NOW + 5_000,
+        expiresAt: NOW + DAY,
+      }),
+    },
+  ],
   senderLog: log(acme, globex, ['MessageSent', 'MessageReceived']),
   recipientLog: log(globex, acme, ['MessageReceived', 'MessageSent']),
 }
-interface LogJson { vkey: string; entries: { leaf: string; index: number; size: number; proof: string[]; note: string; salt: string }[] }
+interface LogJson {
+  vkey: string
+  entries: { leaf: string; index: number; size: number; proof: string[]; note: string; salt: string }[]
+}
 interface FileJson {
   format: string
   note?: string
@@ -64,24 +105,55 @@ interface FileJson {
   receipt: { messageId: string; body: string }
 }
 type Tree = { [key: string]: Tree | string | number }
-const file = (change: Partial<typeof parts> = {}): FileJson => JSON.parse(JSON.stringify(buildEvidence({ ...parts, ...change }, contentDigest(change.body ?? body)))) as FileJson
-const failed = (json: unknown): string[] => verifyEvidence(json).checks.filter((check) => !check.ok).map((check) => check.name)
+const file = (change: Partial<typeof parts> = {}): FileJson =>
+  JSON.parse(JSON.stringify(buildEvidence({ ...parts, ...change }, contentDigest(change.body ?? body)))) as FileJson
+const failed = (json: unknown): string[] =>
+  verifyEvidence(json)
+    .checks.filter((check) => !check.ok)
+    .map((check) => check.name)
 
 describe('evidence file', () => {
   it('a complete one verifies, names every check and says what it proves', () => {
     const result = verifyEvidence(file())
     expect(result.checks.filter((check) => !check.ok)).toEqual([])
-    expect(result).toMatchObject({ ok: true, missing: [], summary: { kind: 'invoice', documentId, sender: { fleetId: acme.fleetId }, recipient: { displayName: 'globex GmbH' }, verdict: { verdict: 'accepted' } } })
+    expect(result).toMatchObject({
+      ok: true,
+      missing: [],
+      summary: {
+        kind: 'invoice',
+        documentId,
+        sender: { fleetId: acme.fleetId },
+        recipient: { displayName: 'globex GmbH' },
+        verdict: { verdict: 'accepted' },
+      },
+    })
     expect(result.checks.map((check) => check.name)).toEqual([
-      'format', 'document.digest', 'document.form', 'sender.certificate', 'recipient.certificate', 'document.statement', 'receipt', 'verdict[0].body', 'verdict[0].statement',
-      ...['sender', 'recipient'].flatMap((side) => [`${side}.log.key`, ...[0, 1].flatMap((i) => ['commitment', 'checkpoint', 'inclusion'].map((check) => `${side}.log[${i}].${check}`))]),
+      'format',
+      'document.digest',
+      'document.form',
+      'sender.certificate',
+      'recipient.certificate',
+      'document.statement',
+      'receipt',
+      'verdict[0].body',
+      'verdict[0].statement',
+      ...['sender', 'recipient'].flatMap((side) => [
+        `${side}.log.key`,
+        ...[0, 1].flatMap((i) => ['commitment', 'checkpoint', 'inclusion'].map((check) => `${side}.log[${i}].${check}`)),
+      ]),
     ])
   })
 
   it('a later verdict stands beside the first; an entry may be about either', () => {
     const paid = encodeVerdict({ documentId, contentDigest: digest, verdict: 'paid', at: NOW + 9_000 })
-    const second = { body: paid, statement: statement(globex, acme, { kind: 'verdict', contentDigest: contentDigest(paid), issuedAt: NOW + 9_000 }) }
-    expect(verifyEvidence(file({ verdicts: [...parts.verdicts, second] }))).toMatchObject({ ok: true, summary: { verdict: { verdict: 'paid' } } })
+    const second = {
+      body: paid,
+      statement: statement(globex, acme, { kind: 'verdict', contentDigest: contentDigest(paid), issuedAt: NOW + 9_000 }),
+    }
+    expect(verifyEvidence(file({ verdicts: [...parts.verdicts, second] }))).toMatchObject({
+      ok: true,
+      summary: { verdict: { verdict: 'paid' } },
+    })
     expect(failed(file({ verdicts: [second] }))).toEqual(['sender.log[1].commitment', 'recipient.log[1].commitment'])
   })
 
@@ -92,22 +164,118 @@ describe('evidence file', () => {
   })
 
   it.each<[string, (json: FileJson) => void, string[]]>([
-    ['digest', (j) => { j.document.contentDigest = 'ab'.repeat(32) }, ['document.digest']],
-    ['statement', (j) => { j.document.statement = file({ statement: statement(mallory, globex, {}) }).document.statement }, ['document.statement']],
-    ['kind', (j) => { j.document.kind = 'quote' }, ['document.statement']],
-    ['document id', (j) => { j.document.documentId = messageId }, ['document.statement', 'verdict[0].body', 'verdict[0].statement']],
-    ['sender certificate', (j) => { j.sender.certificate = file({ senderCertificate: mallory.certificate }).sender.certificate }, ['document.statement', 'sender.log.key']],
-    ['recipient certificate', (j) => { j.recipient.certificate = file({ recipientCertificate: mallory.certificate }).recipient.certificate }, ['document.statement', 'verdict[0].statement', 'recipient.log.key']],
-    ['receipt', (j) => { j.receipt.messageId = documentId }, ['receipt']],
-    ['log key', (j) => { j.sender.log.vkey = j.recipient.log.vkey }, ['sender.log.key']],
-    ['salt', (j) => { j.sender.log.entries[0]!.salt = '00'.repeat(32) }, ['sender.log[0].commitment']],
-    ['index', (j) => { j.sender.log.entries[0]!.index = 4 }, ['sender.log[0].inclusion']],
-    ['size', (j) => { j.recipient.log.entries[1]!.size = 12 }, ['recipient.log[1].checkpoint']],
-    ['proof', (j) => { j.recipient.log.entries[1]!.proof[0] = 'ab'.repeat(32) }, ['recipient.log[1].inclusion']],
-    ['note', (j) => { j.recipient.log.entries[0]!.note = j.sender.log.entries[0]!.note }, ['recipient.log[0].checkpoint']],
-    ['leaf of the other entry', (j) => { j.sender.log.entries[0]!.leaf = j.sender.log.entries[1]!.leaf }, ['sender.log[0].commitment', 'sender.log[0].inclusion']],
-    ['format', (j) => { j.format = 'tallystick-evidence/v9' }, ['format']],
-    ['unknown field', (j) => { j.note = 'trust me' }, ['format']],
+    [
+      'digest',
+      (j) => {
+        j.document.contentDigest = 'ab'.repeat(32)
+      },
+      ['document.digest'],
+    ],
+    [
+      'statement',
+      (j) => {
+        j.document.statement = file({ statement: statement(mallory, globex, {}) }).document.statement
+      },
+      ['document.statement'],
+    ],
+    [
+      'kind',
+      (j) => {
+        j.document.kind = 'quote'
+      },
+      ['document.statement'],
+    ],
+    [
+      'document id',
+      (j) => {
+        j.document.documentId = messageId
+      },
+      ['document.statement', 'verdict[0].body', 'verdict[0].statement'],
+    ],
+    [
+      'sender certificate',
+      (j) => {
+        j.sender.certificate = file({ senderCertificate: mallory.certificate }).sender.certificate
+      },
+      ['document.statement', 'sender.log.key'],
+    ],
+    [
+      'recipient certificate',
+      (j) => {
+        j.recipient.certificate = file({ recipientCertificate: mallory.certificate }).recipient.certificate
+      },
+      ['document.statement', 'verdict[0].statement', 'recipient.log.key'],
+    ],
+    [
+      'receipt',
+      (j) => {
+        j.receipt.messageId = documentId
+      },
+      ['receipt'],
+    ],
+    [
+      'log key',
+      (j) => {
+        j.sender.log.vkey = j.recipient.log.vkey
+      },
+      ['sender.log.key'],
+    ],
+    [
+      'salt',
+      (j) => {
+        j.sender.log.entries[0]!.salt = '00'.repeat(32)
+      },
+      ['sender.log[0].commitment'],
+    ],
+    [
+      'index',
+      (j) => {
+        j.sender.log.entries[0]!.index = 4
+      },
+      ['sender.log[0].inclusion'],
+    ],
+    [
+      'size',
+      (j) => {
+        j.recipient.log.entries[1]!.size = 12
+      },
+      ['recipient.log[1].checkpoint'],
+    ],
+    [
+      'proof',
+      (j) => {
+        j.recipient.log.entries[1]!.proof[0] = 'ab'.repeat(32)
+      },
+      ['recipient.log[1].inclusion'],
+    ],
+    [
+      'note',
+      (j) => {
+        j.recipient.log.entries[0]!.note = j.sender.log.entries[0]!.note
+      },
+      ['recipient.log[0].checkpoint'],
+    ],
+    [
+      'leaf of the other entry',
+      (j) => {
+        j.sender.log.entries[0]!.leaf = j.sender.log.entries[1]!.leaf
+      },
+      ['sender.log[0].commitment', 'sender.log[0].inclusion'],
+    ],
+    [
+      'format',
+      (j) => {
+        j.format = 'tallystick-evidence/v9'
+      },
+      ['format'],
+    ],
+    [
+      'unknown field',
+      (j) => {
+        j.note = 'trust me'
+      },
+      ['format'],
+    ],
   ])('must fail: another %s', (_name, change, names) => {
     const json = file()
     change(json)
@@ -117,16 +285,36 @@ describe('evidence file', () => {
   })
 
   it('must fail: another body, verdict, direction; a verdict before the document; a fork', () => {
-    expect(failed(file({ body: encode({ total: '1.00' }) }))).toEqual(expect.arrayContaining(['document.statement', 'sender.log[0].commitment']))
+    expect(failed(file({ body: encode({ total: '1.00' }) }))).toEqual(
+      expect.arrayContaining(['document.statement', 'sender.log[0].commitment']),
+    )
     const paid = encodeVerdict({ documentId, contentDigest: digest, verdict: 'paid', at: NOW })
-    expect(failed(file({ verdicts: [{ ...parts.verdicts[0]!, body: paid }] }))).toEqual(expect.arrayContaining(['verdict[0].statement', 'sender.log[1].commitment']))
-    expect(failed(file({ senderLog: log(acme, globex, ['MessageReceived', 'MessageSent']) }))).toEqual(['sender.log[0].commitment', 'sender.log[1].commitment'])
-    expect(failed(file({ verdicts: [{ body: verdictBody, statement: statement(globex, acme, { kind: 'verdict', contentDigest: contentDigest(verdictBody), issuedAt: NOW - DAY / 2 }) }] }))).toContain('verdict[0].statement')
+    expect(failed(file({ verdicts: [{ ...parts.verdicts[0]!, body: paid }] }))).toEqual(
+      expect.arrayContaining(['verdict[0].statement', 'sender.log[1].commitment']),
+    )
+    expect(failed(file({ senderLog: log(acme, globex, ['MessageReceived', 'MessageSent']) }))).toEqual([
+      'sender.log[0].commitment',
+      'sender.log[1].commitment',
+    ])
+    expect(
+      failed(
+        file({
+          verdicts: [
+            {
+              body: verdictBody,
+              statement: statement(globex, acme, { kind: 'verdict', contentDigest: contentDigest(verdictBody), issuedAt: NOW - DAY / 2 }),
+            },
+          ],
+        }),
+      ),
+    ).toContain('verdict[0].statement')
     expect(failed(file({ statement: statement(acme, mallory, {}) }))).toContain('document.statement')
     const key = verifierKey(logOrigin(acme.fleetId), acme.log.publicKey)
     const forked = signCheckpoint({ origin: key.name, size: 11, root: sha256(), extensions: [] }, key, acme.log.sign)
     const [first, second] = parts.senderLog.entries
-    expect(failed(file({ senderLog: { ...parts.senderLog, entries: [first!, { ...second!, note: forked }] } }))).toEqual(['sender.log[1].checkpoint'])
+    expect(failed(file({ senderLog: { ...parts.senderLog, entries: [first!, { ...second!, note: forked }] } }))).toEqual([
+      'sender.log[1].checkpoint',
+    ])
   })
 
   // The receipt is the one part that nobody has signed; its times are the session's word only.
@@ -137,31 +325,41 @@ describe('evidence file', () => {
       else paths.push(path)
     }
     walk(file({ receipt: undefined as never }) as unknown as Tree, [])
-    fc.assert(fc.property(fc.constantFrom(...paths), fc.nat(), (path, seed) => {
-      const json = file() as unknown as Tree
-      const holder = path.slice(0, -1).reduce((node, key) => node[key] as Tree, json)
-      const key = path.at(-1)!
-      const value = holder[key] as string | number
-      if (typeof value === 'number') holder[key] = value + 1 + (seed % 5)
-      else {
-        const i = seed % value.length
-        holder[key] = value.slice(0, i) + (value[i] === 'a' ? 'b' : 'a') + value.slice(i + 1)
-      }
-      expect(verifyEvidence(json).ok).toBe(false)
-    }), { numRuns: 600 })
+    fc.assert(
+      fc.property(fc.constantFrom(...paths), fc.nat(), (path, seed) => {
+        const json = file() as unknown as Tree
+        const holder = path.slice(0, -1).reduce((node, key) => node[key] as Tree, json)
+        const key = path.at(-1)!
+        const value = holder[key] as string | number
+        if (typeof value === 'number') holder[key] = value + 1 + (seed % 5)
+        else {
+          const i = seed % value.length
+          holder[key] = value.slice(0, i) + (value[i] === 'a' ? 'b' : 'a') + value.slice(i + 1)
+        }
+        expect(verifyEvidence(json).ok).toBe(false)
+      }),
+      { numRuns: 600 },
+    )
   })
 
   it('never throws on anything that JSON can hold', () => {
-    fc.assert(fc.property(fc.jsonValue(), (json) => {
-      expect(verifyEvidence(json).ok).toBe(false)
-    }), { numRuns: 300 })
-    for (const odd of [null, undefined, [], '', 0, { format: 'tallystick-evidence/v1' }, { ...file(), sender: null }]) expect(failed(odd)).toEqual(['format'])
+    fc.assert(
+      fc.property(fc.jsonValue(), (json) => {
+        expect(verifyEvidence(json).ok).toBe(false)
+      }),
+      { numRuns: 300 },
+    )
+    for (const odd of [null, undefined, [], '', 0, { format: 'tallystick-evidence/v1' }, { ...file(), sender: null }])
+      expect(failed(odd)).toEqual(['format'])
   })
 
   it('a log key that the certificate does not name proves nothing', () => {
     const own = testKey('mallory/own-log')
     const key = verifierKey(logOrigin(acme.fleetId), own.publicKey)
-    const entries = parts.senderLog.entries.map((entry) => ({ ...entry, note: signCheckpoint({ origin: key.name, size: 11, root: sha256(), extensions: [] }, key, own.sign) }))
+    const entries = parts.senderLog.entries.map((entry) => ({
+      ...entry,
+      note: signCheckpoint({ origin: key.name, size: 11, root: sha256(), extensions: [] }, key, own.sign),
+    }))
     expect(failed(file({ senderLog: { vkey: encodeVkey(key), entries } }))).toEqual(['sender.log.key'])
   })
 })

@@ -56,7 +56,11 @@ function hex(shape: Shape<Uint8Array>): Shape<Uint8Array> {
 const hash = hex(fixedBytes(32))
 const logShape = record({
   vkey: text(400),
-  entries: list(record({ leaf: base64url(bytes(4096)), index: integer(0), size: integer(1), proof: list(hash, 0, 63), note: text(8192), salt: hash }), 1, 64),
+  entries: list(
+    record({ leaf: base64url(bytes(4096)), index: integer(0), size: integer(1), proof: list(hash, 0, 63), note: text(8192), salt: hash }),
+    1,
+    64,
+  ),
 })
 const fileShape = record({
   format: oneOf(EVIDENCE_FORMAT),
@@ -87,16 +91,31 @@ export function buildEvidence(parts: EvidenceParts, contentDigest: Uint8Array): 
       : {
           log: {
             vkey: given.vkey,
-            entries: given.entries.map((entry) => ({ leaf: toBase64Url(entry.leaf), index: entry.index, size: entry.size, proof: entry.proof.map(toHex), note: entry.note, salt: toHex(entry.salt) })),
+            entries: given.entries.map((entry) => ({
+              leaf: toBase64Url(entry.leaf),
+              index: entry.index,
+              size: entry.size,
+              proof: entry.proof.map(toHex),
+              note: entry.note,
+              salt: toHex(entry.salt),
+            })),
           },
         }
   return {
     format: EVIDENCE_FORMAT,
-    document: { kind: parts.kind, documentId: parts.documentId, contentDigest: toHex(contentDigest), body: toBase64Url(parts.body), statement: toBase64Url(parts.statement) },
+    document: {
+      kind: parts.kind,
+      documentId: parts.documentId,
+      contentDigest: toHex(contentDigest),
+      body: toBase64Url(parts.body),
+      statement: toBase64Url(parts.statement),
+    },
     sender: { certificate: toBase64Url(parts.senderCertificate), ...log(parts.senderLog) },
     recipient: { certificate: toBase64Url(parts.recipientCertificate), ...log(parts.recipientLog) },
     ...(parts.receipt === undefined ? {} : { receipt: { messageId: parts.receipt.messageId, body: toBase64Url(parts.receipt.body) } }),
-    ...(parts.verdicts === undefined || parts.verdicts.length === 0 ? {} : { verdicts: parts.verdicts.map(({ body, statement }) => ({ body: toBase64Url(body), statement: toBase64Url(statement) })) }),
+    ...(parts.verdicts === undefined || parts.verdicts.length === 0
+      ? {}
+      : { verdicts: parts.verdicts.map(({ body, statement }) => ({ body: toBase64Url(body), statement: toBase64Url(statement) })) }),
   }
 }
 

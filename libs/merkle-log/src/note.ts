@@ -85,7 +85,8 @@ export function verifyNote(note: string, keys: readonly VerifierKey[]): { text: 
   for (const { name, keyId, signature } of signatures) {
     const key = keys.find((candidate) => candidate.name === name && equalConstantTime(candidate.keyId, keyId))
     if (key === undefined || signedBy.includes(key)) continue
-    if (!verify(key.publicKey, message, signature)) throw new ProtocolError('InvalidSignature', 'note: signature of a trusted key does not verify')
+    if (!verify(key.publicKey, message, signature))
+      throw new ProtocolError('InvalidSignature', 'note: signature of a trusted key does not verify')
     signedBy.push(key)
   }
   if (signedBy.length === 0) throw new ProtocolError('InvalidSignature', 'note: not signed by a trusted key')

@@ -17,18 +17,57 @@ describe('tlog-tiles', () => {
   })
 
   it('paths come back', () => {
-    fc.assert(fc.property(fc.oneof(fc.constant('entries' as const), fc.integer({ min: 0, max: 63 })), fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER }), fc.integer({ min: 1, max: 256 }), (level, index, width) => {
-      expect(parseTilePath(formatTilePath({ level, index, width }))).toEqual({ level, index, width })
-    }))
+    fc.assert(
+      fc.property(
+        fc.oneof(fc.constant('entries' as const), fc.integer({ min: 0, max: 63 })),
+        fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER }),
+        fc.integer({ min: 1, max: 256 }),
+        (level, index, width) => {
+          expect(parseTilePath(formatTilePath({ level, index, width }))).toEqual({ level, index, width })
+        },
+      ),
+    )
   })
 
-  it.each(['', 'tile', 'tile/0', 'tile/0/0', 'tile/0/00', 'tile/0/1000', 'tile/0/x000/001', 'tile/0/001/002', 'tile/00/000', 'tile/64/000', 'tile/-1/000', 'tile/0/000.p/0', 'tile/0/000.p/256', 'tile/0/000.p/01', 'tile/0/000.p/', 'tile/data/000', '/tile/0/000', 'tile/0/000/', 'tile/0/../000', 'tile/0/x999/x999/x999/x999/x999/999', 'tile/entries/abc', 'tile/0/000\n'])('must fail: path %j', (path) => {
+  it.each([
+    '',
+    'tile',
+    'tile/0',
+    'tile/0/0',
+    'tile/0/00',
+    'tile/0/1000',
+    'tile/0/x000/001',
+    'tile/0/001/002',
+    'tile/00/000',
+    'tile/64/000',
+    'tile/-1/000',
+    'tile/0/000.p/0',
+    'tile/0/000.p/256',
+    'tile/0/000.p/01',
+    'tile/0/000.p/',
+    'tile/data/000',
+    '/tile/0/000',
+    'tile/0/000/',
+    'tile/0/../000',
+    'tile/0/x999/x999/x999/x999/x999/999',
+    'tile/entries/abc',
+    'tile/0/000\n',
+  ])('must fail: path %j', (path) => {
     expect(() => parseTilePath(path)).toThrow(code('Serialization'))
   })
 
   it('width follows the size of the tree', () => {
-    expect([tileWidth(0, 0, 0), tileWidth(0, 0, 1), tileWidth(0, 0, 256), tileWidth(0, 0, 1_000), tileWidth(0, 3, 1_000), tileWidth(0, 4, 1_000)]).toEqual([0, 1, 256, 256, 232, 0])
-    expect([tileWidth(1, 0, 255), tileWidth(1, 0, 256), tileWidth(1, 0, 70_000), tileWidth(1, 1, 70_000), tileWidth(2, 0, 70_000)]).toEqual([0, 1, 256, 17, 1])
+    expect([
+      tileWidth(0, 0, 0),
+      tileWidth(0, 0, 1),
+      tileWidth(0, 0, 256),
+      tileWidth(0, 0, 1_000),
+      tileWidth(0, 3, 1_000),
+      tileWidth(0, 4, 1_000),
+    ]).toEqual([0, 1, 256, 256, 232, 0])
+    expect([tileWidth(1, 0, 255), tileWidth(1, 0, 256), tileWidth(1, 0, 70_000), tileWidth(1, 1, 70_000), tileWidth(2, 0, 70_000)]).toEqual(
+      [0, 1, 256, 17, 1],
+    )
   })
 
   it('nodes lie in the tile that covers them', () => {
@@ -39,9 +78,11 @@ describe('tlog-tiles', () => {
   })
 
   it('entries round trip; hashes side by side', () => {
-    fc.assert(fc.property(fc.array(fc.uint8Array({ maxLength: 300 }), { maxLength: 20 }), (leaves) => {
-      expect(decodeEntries(encodeEntries(leaves))).toEqual(leaves)
-    }))
+    fc.assert(
+      fc.property(fc.array(fc.uint8Array({ maxLength: 300 }), { maxLength: 20 }), (leaves) => {
+        expect(decodeEntries(encodeEntries(leaves))).toEqual(leaves)
+      }),
+    )
     expect(encodeTile([new Uint8Array(32).fill(1), new Uint8Array(32).fill(2)])).toHaveLength(64)
   })
 

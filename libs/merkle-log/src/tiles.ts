@@ -34,7 +34,8 @@ export function parseTilePath(path: string): TilePath {
   const match = /^tile\/(entries|[0-9]|[1-5][0-9]|6[0-3])\/((?:x[0-9]{3}\/){0,5}[0-9]{3})(?:\.p\/([1-9][0-9]{0,2}))?$/.exec(path)
   const index = match === null ? Number.NaN : Number(match[2]!.replaceAll(/[x/]/g, ''))
   const width = match?.[3] === undefined ? TILE_WIDTH : Number(match[3])
-  if (match === null || !Number.isSafeInteger(index) || (match[3] !== undefined && width >= TILE_WIDTH)) throw new ProtocolError('Serialization', 'not a tile path')
+  if (match === null || !Number.isSafeInteger(index) || (match[3] !== undefined && width >= TILE_WIDTH))
+    throw new ProtocolError('Serialization', 'not a tile path')
   const tile: TilePath = { level: match[1] === 'entries' ? 'entries' : Number(match[1]), index, width }
   // One path per tile: refuses leading groups of zeros.
   if (formatTilePath(tile) !== path) throw new ProtocolError('Serialization', 'not a tile path')
@@ -61,16 +62,18 @@ export function encodeTile(hashes: readonly Uint8Array[]): Uint8Array {
 
 /** Bytes of a data tile: each leaf behind its length in two bytes, big endian. @throws ProtocolError Serialization */
 export function encodeEntries(leaves: readonly Uint8Array[]): Uint8Array {
-  return concat(...leaves.flatMap((leaf) => {
-    if (leaf.length > 0xffff) throw new ProtocolError('Serialization', 'a leaf has at most 65,535 bytes')
-    return [Uint8Array.of(leaf.length >> 8, leaf.length & 0xff), leaf]
-  }))
+  return concat(
+    ...leaves.flatMap((leaf) => {
+      if (leaf.length > 0xffff) throw new ProtocolError('Serialization', 'a leaf has at most 65,535 bytes')
+      return [Uint8Array.of(leaf.length >> 8, leaf.length & 0xff), leaf]
+    }),
+  )
 }
 
 /** @throws ProtocolError Serialization */
 export function decodeEntries(tile: Uint8Array): Uint8Array[] {
   const leaves: Uint8Array[] = []
-  for (let at = 0; at < tile.length; ) {
+  for (let at = 0; at < tile.length;) {
     const length = at + 2 <= tile.length ? tile[at]! * 256 + tile[at + 1]! : Number.NaN
     if (!(at + 2 + length <= tile.length)) throw new ProtocolError('Serialization', 'data tile ends in the middle of a leaf')
     leaves.push(tile.slice(at + 2, at + 2 + length))
@@ -119,7 +122,8 @@ function nodeFromTile({ level, index }: NodeId, tile: readonly Uint8Array[] | un
   const span = 2 ** (level % TILE_HEIGHT)
   const begin = (index * span) % TILE_WIDTH
   let hashes = tile?.slice(begin, begin + span) ?? []
-  if (hashes.length !== span || hashes.some((hash) => hash.length !== HASH_BYTES)) throw new ProtocolError('Serialization', 'tile is missing or too narrow')
+  if (hashes.length !== span || hashes.some((hash) => hash.length !== HASH_BYTES))
+    throw new ProtocolError('Serialization', 'tile is missing or too narrow')
   while (hashes.length > 1) hashes = hashes.flatMap((hash, i) => (i % 2 === 0 ? [nodeHash(hash, hashes[i + 1]!)] : []))
   return hashes[0]!
 }

@@ -223,9 +223,16 @@ export function verifyInclusion(leaf: Uint8Array, index: number, size: number, p
  * @returns false for every fault, out-of-range numbers included
  * @see RFC 9162 §2.1.4.2
  */
-export function verifyConsistency(from: number, to: number, fromRoot: Uint8Array, toRoot: Uint8Array, proof: readonly Uint8Array[]): boolean {
+export function verifyConsistency(
+  from: number,
+  to: number,
+  fromRoot: Uint8Array,
+  toRoot: Uint8Array,
+  proof: readonly Uint8Array[],
+): boolean {
   if (!isCount(from) || !isCount(to) || from > to || !allHashes(fromRoot, toRoot, ...proof)) return false
-  if (from === to) return proof.length === 0 && equalConstantTime(fromRoot, toRoot) && (from > 0 || equalConstantTime(fromRoot, emptyRoot()))
+  if (from === to)
+    return proof.length === 0 && equalConstantTime(fromRoot, toRoot) && (from > 0 || equalConstantTime(fromRoot, emptyRoot()))
   if (from === 0) return proof.length === 0 && equalConstantTime(fromRoot, emptyRoot())
   let fn = from - 1
   let sn = to - 1

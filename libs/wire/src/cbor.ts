@@ -29,8 +29,16 @@ export const CBOR_MAX_ITEMS = 10_000
 /** What `decode` gives; maps are objects without a prototype. Integers beyond ±(2^53 − 1) are bigint. */
 export type CborValue = number | bigint | string | boolean | null | Uint8Array | CborValue[] | { [key: string]: CborValue }
 
-const UINT = 0, NEGINT = 1, BYTES = 2, TEXT = 3, ARRAY = 4, MAP = 5, TAG = 6
-const FALSE = 0xf4, TRUE = 0xf5, NULL = 0xf6
+const UINT = 0,
+  NEGINT = 1,
+  BYTES = 2,
+  TEXT = 3,
+  ARRAY = 4,
+  MAP = 5,
+  TAG = 6
+const FALSE = 0xf4,
+  TRUE = 0xf5,
+  NULL = 0xf6
 const MAX_UINT64 = 0xffff_ffff_ffff_ffffn
 const TWO_32 = 0x1_0000_0000
 
@@ -161,7 +169,8 @@ function write(out: Writer, value: unknown, depth: number): void {
     return writeMap(out, [...(value as Map<string, unknown>)], depth + 1)
   }
   const prototype: unknown = Object.getPrototypeOf(value)
-  if (prototype !== Object.prototype && prototype !== null) refuse(`a ${(prototype as { constructor?: { name?: string } }).constructor?.name ?? 'class instance'} has no encoding`)
+  if (prototype !== Object.prototype && prototype !== null)
+    refuse(`a ${(prototype as { constructor?: { name?: string } }).constructor?.name ?? 'class instance'} has no encoding`)
   writeMap(out, Object.entries(value as object), depth + 1)
 }
 

@@ -28,16 +28,21 @@ describe('fleet certificate', () => {
 
   it('is valid from notBefore to notAfter, with 120 s of skew on both sides', () => {
     const { notBefore, notAfter } = acme.fields
-    for (const at of [notBefore - CLOCK_SKEW_MS, notBefore, notAfter, notAfter + CLOCK_SKEW_MS]) expect(readCertificate(acme.certificate, at).sequence).toBe(1)
-    for (const at of [notBefore - CLOCK_SKEW_MS - 1, notAfter + CLOCK_SKEW_MS + 1]) expect(() => readCertificate(acme.certificate, at)).toThrow(code('ExpiredSignature'))
+    for (const at of [notBefore - CLOCK_SKEW_MS, notBefore, notAfter, notAfter + CLOCK_SKEW_MS])
+      expect(readCertificate(acme.certificate, at).sequence).toBe(1)
+    for (const at of [notBefore - CLOCK_SKEW_MS - 1, notAfter + CLOCK_SKEW_MS + 1])
+      expect(() => readCertificate(acme.certificate, at)).toThrow(code('ExpiredSignature'))
   })
 
   it('any changed bit is refused', () => {
-    fc.assert(fc.property(fc.nat({ max: acme.certificate.length - 1 }), fc.integer({ min: 0, max: 7 }), (at, bit) => {
-      const changed = acme.certificate.slice()
-      changed[at]! ^= 1 << bit
-      expect(() => readCertificate(changed, NOW)).toThrow()
-    }), { numRuns: 2_000 })
+    fc.assert(
+      fc.property(fc.nat({ max: acme.certificate.length - 1 }), fc.integer({ min: 0, max: 7 }), (at, bit) => {
+        const changed = acme.certificate.slice()
+        changed[at]! ^= 1 << bit
+        expect(() => readCertificate(changed, NOW)).toThrow()
+      }),
+      { numRuns: 2_000 },
+    )
   })
 
   it.each<[string, Record<string, unknown>, string]>([
@@ -64,7 +69,20 @@ describe('fleet certificate', () => {
     expect(() => readCertificate(resigned(change), NOW)).toThrow(code(expected))
   })
 
-  it.each(['v', 'domain', 'fleetId', 'displayName', 'signKey', 'dhKey', 'peerIds', 'logKey', 'suites', 'notBefore', 'notAfter', 'sequence'])('must fail: without %s', (field) => {
+  it.each([
+    'v',
+    'domain',
+    'fleetId',
+    'displayName',
+    'signKey',
+    'dhKey',
+    'peerIds',
+    'logKey',
+    'suites',
+    'notBefore',
+    'notAfter',
+    'sequence',
+  ])('must fail: without %s', (field) => {
     expect(() => readCertificate(resigned({}, [field]), NOW)).toThrow(code('Serialization'))
   })
 
@@ -94,12 +112,15 @@ describe('keys as text', () => {
   })
 
   it('PeerId: round trip', () => {
-    fc.assert(fc.property(fc.uint8Array({ minLength: 32, maxLength: 32 }), (key) => {
-      const text = peerIdFromKey(key)
-      expect(text).toMatch(/^12D3KooW[1-9A-HJ-NP-Za-km-z]{44}$/)
-      expect(toHex(keyFromPeerId(text))).toBe(toHex(key))
-    }))
-    for (const bad of ['', '12D3KooW', `12D3KooW${'z'.repeat(44)}`, 'QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N']) expect(() => keyFromPeerId(bad)).toThrow(code('InvalidPeerId'))
+    fc.assert(
+      fc.property(fc.uint8Array({ minLength: 32, maxLength: 32 }), (key) => {
+        const text = peerIdFromKey(key)
+        expect(text).toMatch(/^12D3KooW[1-9A-HJ-NP-Za-km-z]{44}$/)
+        expect(toHex(keyFromPeerId(text))).toBe(toHex(key))
+      }),
+    )
+    for (const bad of ['', '12D3KooW', `12D3KooW${'z'.repeat(44)}`, 'QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N'])
+      expect(() => keyFromPeerId(bad)).toThrow(code('InvalidPeerId'))
   })
 
   it('vkey: the example of the signed-note specification', () => {
@@ -111,7 +132,16 @@ describe('keys as text', () => {
   it('vkey: of a fleet, and must-fail forms', () => {
     const vkey = logVkey(readCertificate(acme.certificate, NOW))
     expect(decodeVkey(vkey)).toMatchObject({ name: `tallystick/${acme.fleetId}`, publicKey: acme.log.publicKey })
-    for (const bad of ['', 'a+b', vkey.replace('tallystick', 'tallystack'), `${vkey}=`, vkey.replace(/\+A(?=[^+]*$)/, '+B'), vkey.slice(0, -4), ` ${vkey}`, vkey.replace('tallystick/', 'tally stick/')]) {
+    for (const bad of [
+      '',
+      'a+b',
+      vkey.replace('tallystick', 'tallystack'),
+      `${vkey}=`,
+      vkey.replace(/\+A(?=[^+]*$)/, '+B'),
+      vkey.slice(0, -4),
+      ` ${vkey}`,
+      vkey.replace('tallystick/', 'tally stick/'),
+    ]) {
       expect(() => decodeVkey(bad), bad).toThrow(code('Serialization'))
     }
     expect(() => verifierKey('a b', acme.log.publicKey)).toThrow(code('Serialization'))

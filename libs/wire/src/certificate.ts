@@ -72,7 +72,8 @@ function checked(value: unknown): FleetCertificate {
   if (new Set(certificate.peerIds).size !== certificate.peerIds.length) refuse('certificate.peerIds', 'PeerId twice')
   if (new Set(certificate.suites).size !== certificate.suites.length) refuse('certificate.suites', 'suite twice')
   if (certificate.notAfter <= certificate.notBefore) refuse('certificate.notAfter', 'not after notBefore')
-  if (certificate.notAfter - certificate.notBefore > CERTIFICATE_MAX_LIFETIME_MS) refuse('certificate.notAfter', 'lifetime beyond five years')
+  if (certificate.notAfter - certificate.notBefore > CERTIFICATE_MAX_LIFETIME_MS)
+    refuse('certificate.notAfter', 'lifetime beyond five years')
   return certificate
 }
 
@@ -85,7 +86,20 @@ function checked(value: unknown): FleetCertificate {
  */
 export function issueCertificate(fields: Omit<FleetCertificate, 'fleetId'>, sign: (message: Uint8Array) => Uint8Array): Uint8Array {
   const { displayName, signKey, dhKey, peerIds, logKey, suites, notBefore, notAfter, sequence } = fields
-  const value = { v: 1, domain: DOMAIN, fleetId: fleetIdOf(signKey), displayName, signKey, dhKey, peerIds, logKey, suites, notBefore, notAfter, sequence }
+  const value = {
+    v: 1,
+    domain: DOMAIN,
+    fleetId: fleetIdOf(signKey),
+    displayName,
+    signKey,
+    dhKey,
+    peerIds,
+    logKey,
+    suites,
+    notBefore,
+    notAfter,
+    sequence,
+  }
   checked(value)
   const payload = encode(value)
   const signature = sign(payload)

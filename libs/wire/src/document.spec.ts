@@ -3,7 +3,15 @@ import { describe, expect, it } from 'vitest'
 import { DAY, NOW, testFleet } from '../test/fixtures.js'
 import { decode, encode } from './cbor.js'
 import { CLOCK_SKEW_MS } from './certificate.js'
-import { assembleStatement, encodeStatementPayload, readStatement, STATEMENT_MAX_LIFETIME_MS, type StatementExpectation, type StatementFields, verifyStatement } from './document.js'
+import {
+  assembleStatement,
+  encodeStatementPayload,
+  readStatement,
+  STATEMENT_MAX_LIFETIME_MS,
+  type StatementExpectation,
+  type StatementFields,
+  verifyStatement,
+} from './document.js'
 
 const acme = testFleet('acme')
 const globex = testFleet('globex')
@@ -11,8 +19,14 @@ const certificate = { fleetId: acme.fleetId, signKey: acme.root.publicKey }
 const code = (name: string) => expect.objectContaining({ code: name })
 
 const fields: StatementFields = {
-  kind: 'invoice', documentId: '0190a1b2-0000-7000-8000-000000000001', contentDigest: new Uint8Array(32).fill(1), signer: acme.fleetId,
-  audience: globex.fleetId, issuedAt: NOW, expiresAt: NOW + 30 * DAY, nonce: new Uint8Array(32).fill(2),
+  kind: 'invoice',
+  documentId: '0190a1b2-0000-7000-8000-000000000001',
+  contentDigest: new Uint8Array(32).fill(1),
+  signer: acme.fleetId,
+  audience: globex.fleetId,
+  issuedAt: NOW,
+  expiresAt: NOW + 30 * DAY,
+  nonce: new Uint8Array(32).fill(2),
 }
 const { documentId, contentDigest, kind } = fields
 const expected: StatementExpectation = { certificate, audience: globex.fleetId, now: NOW, contentDigest, kind, documentId }
@@ -38,16 +52,20 @@ describe('document statement', () => {
   it('holds from 120 s before issuedAt to 120 s after expiresAt', () => {
     const at = (now: number) => verifyStatement(signed(), { ...expected, now })
     for (const now of [NOW - CLOCK_SKEW_MS, fields.expiresAt + CLOCK_SKEW_MS]) expect(at(now).kind).toBe('invoice')
-    for (const now of [NOW - CLOCK_SKEW_MS - 1, fields.expiresAt + CLOCK_SKEW_MS + 1]) expect(() => at(now)).toThrow(code('ExpiredSignature'))
+    for (const now of [NOW - CLOCK_SKEW_MS - 1, fields.expiresAt + CLOCK_SKEW_MS + 1])
+      expect(() => at(now)).toThrow(code('ExpiredSignature'))
   })
 
   it('any changed bit is refused', () => {
     const whole = signed()
-    fc.assert(fc.property(fc.nat({ max: whole.length - 1 }), fc.integer({ min: 0, max: 7 }), (at, bit) => {
-      const changed = whole.slice()
-      changed[at]! ^= 1 << bit
-      expect(() => verifyStatement(changed, expected)).toThrow()
-    }), { numRuns: 2_000 })
+    fc.assert(
+      fc.property(fc.nat({ max: whole.length - 1 }), fc.integer({ min: 0, max: 7 }), (at, bit) => {
+        const changed = whole.slice()
+        changed[at]! ^= 1 << bit
+        expect(() => verifyStatement(changed, expected)).toThrow()
+      }),
+      { numRuns: 2_000 },
+    )
   })
 
   it.each<[string, Record<string, unknown>, string]>([

@@ -118,10 +118,13 @@ export function readStatement(statement: Uint8Array): Statement {
 export function verifyStatement(statement: Uint8Array, expected: StatementExpectation): Statement {
   const read = readStatement(statement)
   if (read.signer !== expected.certificate.fleetId) throw new ProtocolError('InvalidSignature', 'statement: another signer')
-  if (!verify(expected.certificate.signKey, read.payload, read.signature)) throw new ProtocolError('InvalidSignature', 'statement: signature does not verify')
+  if (!verify(expected.certificate.signKey, read.payload, read.signature))
+    throw new ProtocolError('InvalidSignature', 'statement: signature does not verify')
   if (read.audience !== expected.audience) throw new ProtocolError('InvalidSignature', 'statement: made for another audience')
-  if (read.kind !== expected.kind || read.documentId !== expected.documentId) throw new ProtocolError('InvalidSignature', 'statement: made for another document')
-  if (!equalConstantTime(read.contentDigest, expected.contentDigest)) throw new ProtocolError('VerificationFailed', 'statement: made for another content')
+  if (read.kind !== expected.kind || read.documentId !== expected.documentId)
+    throw new ProtocolError('InvalidSignature', 'statement: made for another document')
+  if (!equalConstantTime(read.contentDigest, expected.contentDigest))
+    throw new ProtocolError('VerificationFailed', 'statement: made for another content')
   if (read.issuedAt > expected.now + CLOCK_SKEW_MS) throw new ProtocolError('ExpiredSignature', 'statement: issued in the future')
   if (expected.now > read.expiresAt + CLOCK_SKEW_MS) throw new ProtocolError('ExpiredSignature', 'statement: expired')
   return read

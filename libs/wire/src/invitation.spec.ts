@@ -5,7 +5,10 @@ import { CLOCK_SKEW_MS, peerIdFromKey } from './certificate.js'
 import { decodeInvitation, encodeInvitation } from './invitation.js'
 
 const acme = testFleet('acme')
-const multiaddrs = [`/ip4/192.0.2.1/tcp/4001/p2p/${acme.fields.peerIds[0]}`, `/dns4/acme.example/udp/4001/quic-v1/p2p/${acme.fields.peerIds[0]}`]
+const multiaddrs = [
+  `/ip4/192.0.2.1/tcp/4001/p2p/${acme.fields.peerIds[0]}`,
+  `/dns4/acme.example/udp/4001/quic-v1/p2p/${acme.fields.peerIds[0]}`,
+]
 const line = encodeInvitation({ certificate: acme.certificate, multiaddrs })
 const code = (name: string) => expect.objectContaining({ code: name })
 
@@ -30,14 +33,26 @@ describe('invitation', () => {
   })
 
   it('must fail: any mistyped character', () => {
-    fc.assert(fc.property(fc.integer({ min: 6, max: line.length - 1 }), fc.constantFrom(...'abcdefghijklmnopqrstuvwxyz234567'), (at, character) => {
-      fc.pre(line[at] !== character)
-      expect(() => decodeInvitation(line.slice(0, at) + character + line.slice(at + 1), NOW)).toThrow(code('Serialization'))
-    }), { numRuns: 500 })
+    fc.assert(
+      fc.property(fc.integer({ min: 6, max: line.length - 1 }), fc.constantFrom(...'abcdefghijklmnopqrstuvwxyz234567'), (at, character) => {
+        fc.pre(line[at] !== character)
+        expect(() => decodeInvitation(line.slice(0, at) + character + line.slice(at + 1), NOW)).toThrow(code('Serialization'))
+      }),
+      { numRuns: 500 },
+    )
   })
 
   it('must fail: cut off, empty, another prefix or version, too long, other alphabets', () => {
-    for (const bad of ['', 'tally1', line.slice(0, -1), line.slice(0, 40), `x${line}`, 'http://example.org', line.replace('tally1', 'tally1!'), 'tally1' + 'a'.repeat(17_000)]) {
+    for (const bad of [
+      '',
+      'tally1',
+      line.slice(0, -1),
+      line.slice(0, 40),
+      `x${line}`,
+      'http://example.org',
+      line.replace('tally1', 'tally1!'),
+      'tally1' + 'a'.repeat(17_000),
+    ]) {
       expect(() => decodeInvitation(bad, NOW), bad.slice(0, 20)).toThrow(code('Serialization'))
     }
     expect(() => decodeInvitation(line.replace('tally1', 'tally2'), NOW)).toThrow(code('UnsupportedVersion'))
@@ -49,7 +64,9 @@ describe('invitation', () => {
     expect(() => decodeInvitation(elsewhere, NOW)).toThrow(code('InvalidPeerId'))
     expect(() => encodeInvitation({ certificate: acme.certificate, multiaddrs: ['/ip4/192.0.2.1/tcp/1'] })).toThrow(code('Serialization'))
     expect(() => encodeInvitation({ certificate: acme.certificate, multiaddrs: ['nonsense'] })).toThrow(code('Serialization'))
-    expect(() => encodeInvitation({ certificate: acme.certificate, multiaddrs: Array<string>(17).fill(multiaddrs[0]!) })).toThrow(code('Serialization'))
+    expect(() => encodeInvitation({ certificate: acme.certificate, multiaddrs: Array<string>(17).fill(multiaddrs[0]!) })).toThrow(
+      code('Serialization'),
+    )
   })
 
   it('a hostile megabyte costs nothing', () => {

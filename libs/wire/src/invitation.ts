@@ -44,7 +44,8 @@ export function encodeInvitation(invitation: Invitation): string {
   const { certificate, multiaddrs, expiresAt } = invitation
   const value = { v: 1, certificate, multiaddrs, ...(expiresAt === undefined ? {} : { expiresAt }) }
   shape(value, 'invitation')
-  for (const address of multiaddrs) if (!/\/p2p\/[^/]+$/.test(address)) refuse('invitation.multiaddrs', 'an address does not end in /p2p/<PeerId>')
+  for (const address of multiaddrs)
+    if (!/\/p2p\/[^/]+$/.test(address)) refuse('invitation.multiaddrs', 'an address does not end in /p2p/<PeerId>')
   const payload = encode(value)
   return PREFIX + toBase32Lower(concat(payload, checksum(payload)))
 }
@@ -64,13 +65,15 @@ export function decodeInvitation(line: string, now: number): Invitation & { read
   if (!compact.startsWith(PREFIX)) throw new ProtocolError('UnsupportedVersion', 'invitation of another version')
   const raw = fromBase32Lower(compact.slice(PREFIX.length))
   const payload = raw.subarray(0, Math.max(0, raw.length - CHECKSUM_BYTES))
-  if (!equalConstantTime(raw.subarray(payload.length), checksum(payload))) refuse('invitation', 'checksum does not match: mistyped or cut off')
+  if (!equalConstantTime(raw.subarray(payload.length), checksum(payload)))
+    refuse('invitation', 'checksum does not match: mistyped or cut off')
   const { certificate, multiaddrs, expiresAt } = shape(decode(payload, { maxBytes: MAX_BYTES, maxItems: 64 }), 'invitation')
   if (expiresAt !== undefined && now > expiresAt + CLOCK_SKEW_MS) throw new ProtocolError('ExpiredSignature', 'invitation has expired')
   const fleet = readCertificate(certificate, now)
   for (const address of multiaddrs) {
     const peerId = /\/p2p\/([^/]+)$/.exec(address)?.[1]
-    if (peerId === undefined || !fleet.peerIds.includes(peerId)) throw new ProtocolError('InvalidPeerId', 'invitation: an address does not end in a PeerId of the certificate')
+    if (peerId === undefined || !fleet.peerIds.includes(peerId))
+      throw new ProtocolError('InvalidPeerId', 'invitation: an address does not end in a PeerId of the certificate')
   }
   return { certificate, multiaddrs, ...(expiresAt === undefined ? {} : { expiresAt }), fleet }
 }

@@ -70,7 +70,13 @@ export function peerIdFromKey(publicKey: Uint8Array): string {
     for (; carry > 0; carry = Math.floor(carry / 58)) digits.push(carry % 58)
   }
   // The input begins with one zero byte, which base58btc writes as one leading '1'.
-  return '1' + digits.reverse().map((digit) => BASE58[digit]).join('')
+  return (
+    '1' +
+    digits
+      .reverse()
+      .map((digit) => BASE58[digit])
+      .join('')
+  )
 }
 
 /**

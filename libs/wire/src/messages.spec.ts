@@ -1,6 +1,16 @@
 import { describe, expect, it } from 'vitest'
 import { encode } from './cbor.js'
-import { decodeLogProof, decodeReceipt, decodeVerdict, encodeLogProof, encodeReceipt, encodeVerdict, type LogProofBody, type ReceiptBody, type VerdictBody } from './messages.js'
+import {
+  decodeLogProof,
+  decodeReceipt,
+  decodeVerdict,
+  encodeLogProof,
+  encodeReceipt,
+  encodeVerdict,
+  type LogProofBody,
+  type ReceiptBody,
+  type VerdictBody,
+} from './messages.js'
 
 const ID = '0190a1b2-0000-7000-8000-000000000001'
 const hash = (n: number) => new Uint8Array(32).fill(n)
@@ -8,7 +18,11 @@ const code = (name: string) => expect.objectContaining({ code: name })
 
 const receipt: ReceiptBody = { items: [{ messageId: ID, contentDigest: hash(1), status: 'stored', at: 5 }], checkpoint: 'note' }
 const verdict: VerdictBody = { documentId: ID, contentDigest: hash(1), verdict: 'rejected', code: 'RE', note: 'line one\nline two', at: 5 }
-const logProof: LogProofBody = { documentId: ID, entries: [{ leaf: new Uint8Array(10), index: 3, size: 5, proof: [hash(1), hash(2)], note: 'note', salt: hash(3) }], vkey: 'x+1+y' }
+const logProof: LogProofBody = {
+  documentId: ID,
+  entries: [{ leaf: new Uint8Array(10), index: 3, size: 5, proof: [hash(1), hash(2)], note: 'note', salt: hash(3) }],
+  vkey: 'x+1+y',
+}
 
 describe('control message bodies', () => {
   it('come back whole', () => {
@@ -35,7 +49,11 @@ describe('control message bodies', () => {
     ['verdict with a long note', decodeVerdict, { ...verdict, note: 'x'.repeat(2001) }],
     ['log-proof without entries', decodeLogProof, { ...logProof, entries: [] }],
     ['log-proof of 17 entries', decodeLogProof, { ...logProof, entries: Array.from({ length: 17 }, () => logProof.entries[0]) }],
-    ['log-proof with 64 hashes', decodeLogProof, { ...logProof, entries: [{ ...logProof.entries[0], proof: Array.from({ length: 64 }, () => hash(1)) }] }],
+    [
+      'log-proof with 64 hashes',
+      decodeLogProof,
+      { ...logProof, entries: [{ ...logProof.entries[0], proof: Array.from({ length: 64 }, () => hash(1)) }] },
+    ],
     ['log-proof with a long leaf', decodeLogProof, { ...logProof, entries: [{ ...logProof.entries[0], leaf: new Uint8Array(4097) }] }],
     ['log-proof in an empty tree', decodeLogProof, { ...logProof, entries: [{ ...logProof.entries[0], size: 0 }] }],
     ['log-proof without salt', decodeLogProof, { ...logProof, entries: [{ ...logProof.entries[0], salt: new Uint8Array(0) }] }],

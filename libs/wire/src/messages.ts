@@ -3,7 +3,21 @@
  * @see docs/spec/payload.md §5
  */
 import { decode, encode } from './cbor.js'
-import { bytes, displayLines, epochMs, fixedBytes, integer, list, oneOf, optional, record, type Shape, text, uuid, type ValueOf } from './shape.js'
+import {
+  bytes,
+  displayLines,
+  epochMs,
+  fixedBytes,
+  integer,
+  list,
+  oneOf,
+  optional,
+  record,
+  type Shape,
+  text,
+  uuid,
+  type ValueOf,
+} from './shape.js'
 
 /** A signed note: at most a few lines of base64 and one per witness. */
 const note = text(8192)
@@ -49,7 +63,11 @@ const RECEIPT_LIMITS = { maxBytes: 65_536, maxDepth: 3, maxItems: 4_096 }
 const VERDICT_LIMITS = { maxBytes: 16_384, maxDepth: 1, maxItems: 16 }
 const LOG_PROOF_LIMITS = { maxBytes: 512 * 1024, maxDepth: 4, maxItems: 4_096 }
 
-function codec<T>(shape: Shape<T>, name: string, limits: { maxBytes: number; maxDepth: number; maxItems: number }): { encode(body: T): Uint8Array; decode(encoded: Uint8Array): T } {
+function codec<T>(
+  shape: Shape<T>,
+  name: string,
+  limits: { maxBytes: number; maxDepth: number; maxItems: number },
+): { encode(body: T): Uint8Array; decode(encoded: Uint8Array): T } {
   return {
     encode: (body) => encode(shape(body, name)),
     decode: (encoded) => shape(decode(encoded, limits), name),

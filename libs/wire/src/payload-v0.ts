@@ -29,7 +29,13 @@ function legacyFields(encoded: Uint8Array): Record<string, unknown> | undefined 
   if (encoded[firstKey] === 0x61 && encoded[firstKey + 1] === 0x76) return undefined
   let value: unknown
   try {
-    value = cborgDecode(encoded, { allowIndefinite: false, allowUndefined: false, allowNaN: false, allowInfinity: false, rejectDuplicateMapKeys: true })
+    value = cborgDecode(encoded, {
+      allowIndefinite: false,
+      allowUndefined: false,
+      allowNaN: false,
+      allowInfinity: false,
+      rejectDuplicateMapKeys: true,
+    })
   } catch {
     return undefined // not CBOR at all: the strict decoder says what is wrong with it
   }
@@ -47,7 +53,8 @@ export function isLegacyRecord(encoded: Uint8Array): boolean {
  * instead of being written with digits that nobody meant.
  */
 function decimalOf(amount: unknown): string {
-  if (typeof amount !== 'number' || !Number.isFinite(amount) || amount < 0) throw new ProtocolError('InvalidAmount', 'legacy record: amount is not a non-negative number')
+  if (typeof amount !== 'number' || !Number.isFinite(amount) || amount < 0)
+    throw new ProtocolError('InvalidAmount', 'legacy record: amount is not a non-negative number')
   const text = String(amount)
   if (!/^\d{1,15}(\.\d{1,9})?$/.test(text)) throw new ProtocolError('InvalidAmount', 'legacy record: amount has no short decimal form')
   return text
@@ -62,7 +69,8 @@ export function migrateLegacyRecord(encoded: Uint8Array): LegacyDocument {
   const record: Record<string, unknown> = { ...fields, id, amount: decimalOf(fields.amount) }
   for (const [name, value] of Object.entries(record)) {
     if (typeof value === 'number' && !Number.isSafeInteger(value)) record[name] = decimalOf(value)
-    else if (value !== null && typeof value === 'object' && !(value instanceof Uint8Array)) refuse('legacy record', 'a field is neither text, number nor bytes')
+    else if (value !== null && typeof value === 'object' && !(value instanceof Uint8Array))
+      refuse('legacy record', 'a field is neither text, number nor bytes')
   }
   return { id, body: encode({ format: 'tallystick/legacy/v0', record }) }
 }

@@ -2,22 +2,50 @@ import * as cborg from 'cborg'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { decode, encode } from './cbor.js'
-import { contentCommitment, contentDigest, decodePayload, encodePayload, type Payload, PAYLOAD_GENESIS, PAYLOAD_KINDS, PAYLOAD_MAX_BYTES, payloadHash } from './payload.js'
+import {
+  contentCommitment,
+  contentDigest,
+  decodePayload,
+  encodePayload,
+  type Payload,
+  PAYLOAD_GENESIS,
+  PAYLOAD_KINDS,
+  PAYLOAD_MAX_BYTES,
+  payloadHash,
+} from './payload.js'
 
 const ID = '0190a1b2-0000-7000-8000-000000000001'
 const code = (name: string) => expect.objectContaining({ code: name })
 const body = encode({ hello: 'world' })
-const payload: Payload = { v: 1, kind: 'document', id: ID, seq: 0, prevHash: PAYLOAD_GENESIS, issuedAt: 1_700_000_000_000, contentDigest: contentDigest(body), body, statement: new Uint8Array([1]) }
+const payload: Payload = {
+  v: 1,
+  kind: 'document',
+  id: ID,
+  seq: 0,
+  prevHash: PAYLOAD_GENESIS,
+  issuedAt: 1_700_000_000_000,
+  contentDigest: contentDigest(body),
+  body,
+  statement: new Uint8Array([1]),
+}
 const changed = (change: Record<string, unknown>): Uint8Array => encode({ ...payload, ...change })
 
 describe('payload', () => {
   it('round trip', () => {
-    fc.assert(fc.property(fc.uint8Array({ maxLength: 2_000 }), fc.constantFrom(...PAYLOAD_KINDS), fc.maxSafeInteger(), fc.option(fc.uint8Array({ maxLength: 100 }), { nil: undefined }), (bytes, kind, seq, statement) => {
-      const sent: Payload = { ...payload, kind, seq: Math.abs(seq), body: bytes, contentDigest: contentDigest(bytes), statement }
-      const { statement: _absent, ...without } = sent
-      const expected = statement === undefined ? without : sent
-      expect(decodePayload(encodePayload(expected))).toEqual(expected)
-    }))
+    fc.assert(
+      fc.property(
+        fc.uint8Array({ maxLength: 2_000 }),
+        fc.constantFrom(...PAYLOAD_KINDS),
+        fc.maxSafeInteger(),
+        fc.option(fc.uint8Array({ maxLength: 100 }), { nil: undefined }),
+        (bytes, kind, seq, statement) => {
+          const sent: Payload = { ...payload, kind, seq: Math.abs(seq), body: bytes, contentDigest: contentDigest(bytes), statement }
+          const { statement: _absent, ...without } = sent
+          const expected = statement === undefined ? without : sent
+          expect(decodePayload(encodePayload(expected))).toEqual(expected)
+        },
+      ),
+    )
   })
 
   it('chains: the hash covers every byte of the predecessor', () => {
@@ -74,12 +102,22 @@ describe('payload version 0', () => {
   it('migrates a record with a double into a document with a decimal string', () => {
     const migrated = decodePayload(cborg.encode(legacy, { float64: true }))
     expect(migrated).toMatchObject({ v: 1, kind: 'document', id: ID, seq: 0 })
-    expect(decode(migrated.body)).toEqual({ format: 'tallystick/legacy/v0', record: { id: ID, amount: '1234.5', currency: 'EUR', note: 'legacy' } })
+    expect(decode(migrated.body)).toEqual({
+      format: 'tallystick/legacy/v0',
+      record: { id: ID, amount: '1234.5', currency: 'EUR', note: 'legacy' },
+    })
   })
 
   it('takes an integer amount, an id of 16 bytes and keys in any order', () => {
     const id = Uint8Array.from(ID.replaceAll('-', '').match(/../g)!, (pair) => Number.parseInt(pair, 16))
-    const bytes = cborg.encode(new Map<string, unknown>([['zeta', 1], ['amount', 100], ['id', id]]), { mapSorter: () => 0 })
+    const bytes = cborg.encode(
+      new Map<string, unknown>([
+        ['zeta', 1],
+        ['amount', 100],
+        ['id', id],
+      ]),
+      { mapSorter: () => 0 },
+    )
     expect(decode(decodePayload(bytes).body)).toMatchObject({ record: { id: ID, amount: '100', zeta: 1 } })
   })
 

@@ -100,6 +100,7 @@ export function decodePayload(encoded: Uint8Array): Payload {
 
 function checked(value: unknown): Payload {
   const payload = shape(value, 'payload')
-  if (!equalConstantTime(contentDigest(payload.body), payload.contentDigest)) throw new ProtocolError('VerificationFailed', 'payload: content digest does not match the body')
+  if (!equalConstantTime(contentDigest(payload.body), payload.contentDigest))
+    throw new ProtocolError('VerificationFailed', 'payload: content digest does not match the body')
   return payload
 }

@@ -13,7 +13,9 @@ const OPTIONAL = Symbol('optional')
 type Optional<T> = Shape<T | undefined> & { readonly [OPTIONAL]: true }
 type Fields = { readonly [key: string]: Shape<unknown> }
 type OptionalKeys<F extends Fields> = { [K in keyof F]: F[K] extends { readonly [OPTIONAL]: true } ? K : never }[keyof F]
-type RecordOf<F extends Fields> = { [K in Exclude<keyof F, OptionalKeys<F>>]: ValueOf<F[K]> } & { [K in OptionalKeys<F>]?: Exclude<ValueOf<F[K]>, undefined> }
+type RecordOf<F extends Fields> = { [K in Exclude<keyof F, OptionalKeys<F>>]: ValueOf<F[K]> } & {
+  [K in OptionalKeys<F>]?: Exclude<ValueOf<F[K]>, undefined>
+}
 
 export function refuse(path: string, reason: string): never {
   throw new ProtocolError('Serialization', `${path}: ${reason}`)
@@ -73,7 +75,8 @@ export function text(max: number, pattern?: RegExp): Shape<string> {
 
 /** A safe integer from `min` on. */
 export function integer(min = 0): Shape<number> {
-  return (value, path) => (typeof value === 'number' && Number.isSafeInteger(value) && value >= min ? value : refuse(path, `not an integer from ${min} on`))
+  return (value, path) =>
+    typeof value === 'number' && Number.isSafeInteger(value) && value >= min ? value : refuse(path, `not an integer from ${min} on`)
 }
 
 export function oneOf<const T extends string | number>(...values: readonly T[]): Shape<T> {

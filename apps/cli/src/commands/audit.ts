@@ -39,27 +39,44 @@ export async function auditVerify(api: Api, options: AuditVerifyOptions, print: 
   const newest = checkpointOf(note, key)
   print.line(`checkpoint of ${newest.origin}: ${newest.size} events, root ${toHex(newest.root)}`)
 
-  const earlier = options.state !== undefined && existsSync(options.state) ? checkpointOf(readText(options.state, 'state file'), key) : undefined
-  if (earlier !== undefined && earlier.size > newest.size) throw new CommandError(EXIT.integrity, `The log shrank: ${earlier.size} events last time, ${newest.size} now.`)
+  const earlier =
+    options.state !== undefined && existsSync(options.state) ? checkpointOf(readText(options.state, 'state file'), key) : undefined
+  if (earlier !== undefined && earlier.size > newest.size)
+    throw new CommandError(EXIT.integrity, `The log shrank: ${earlier.size} events last time, ${newest.size} now.`)
 
   // Sizes at which the roots that we compute ourselves are kept for the consistency proofs.
-  const wanted = new Set([earlier?.size ?? 0, 1, Math.floor(newest.size / 2), newest.size - 1].filter((size) => size > 0 && size <= newest.size))
+  const wanted = new Set(
+    [earlier?.size ?? 0, 1, Math.floor(newest.size / 2), newest.size - 1].filter((size) => size > 0 && size <= newest.size),
+  )
   const roots = await recompute(api, newest.size, wanted, print)
-  if (toHex(roots.get(newest.size)!) !== toHex(newest.root)) throw new CommandError(EXIT.integrity, 'The events do not give the root of the checkpoint.')
+  if (toHex(roots.get(newest.size)!) !== toHex(newest.root))
+    throw new CommandError(EXIT.integrity, 'The events do not give the root of the checkpoint.')
   print.line(`root recomputed from ${newest.size} events: equal`)
-  if (earlier !== undefined && toHex(roots.get(earlier.size)!) !== toHex(earlier.root)) throw new CommandError(EXIT.integrity, `The history was rewritten: the first ${earlier.size} events are not those of the checkpoint seen last time.`)
+  if (earlier !== undefined && toHex(roots.get(earlier.size)!) !== toHex(earlier.root))
+    throw new CommandError(
+      EXIT.integrity,
+      `The history was rewritten: the first ${earlier.size} events are not those of the checkpoint seen last time.`,
+    )
 
   for (const from of [...wanted].sort((a, b) => a - b)) {
     const answer = await api.get<Consistency>(`/v1/audit/consistency?from=${from}&to=${newest.size}`)
     const proof = integrity('a consistency proof', () => answer.proof.map(fromHex))
-    if (!verifyConsistency(from, newest.size, roots.get(from)!, newest.root, proof)) throw new CommandError(EXIT.integrity, `The consistency proof from ${from} to ${newest.size} does not verify.`)
+    if (!verifyConsistency(from, newest.size, roots.get(from)!, newest.root, proof))
+      throw new CommandError(EXIT.integrity, `The consistency proof from ${from} to ${newest.size} does not verify.`)
     print.line(`consistent from ${from} to ${newest.size}${from === earlier?.size ? ' (seen last time)' : ''}`)
   }
   if (options.state !== undefined) {
     writeFileSync(`${options.state}.new`, note)
     renameSync(`${options.state}.new`, options.state)
   }
-  print.result({ ok: true, origin: newest.origin, size: newest.size, root: toHex(newest.root), consistentFrom: [...wanted], ...(earlier === undefined ? {} : { seenBefore: earlier.size }) })
+  print.result({
+    ok: true,
+    origin: newest.origin,
+    size: newest.size,
+    root: toHex(newest.root),
+    consistentFrom: [...wanted],
+    ...(earlier === undefined ? {} : { seenBefore: earlier.size }),
+  })
   return EXIT.ok
 }
 

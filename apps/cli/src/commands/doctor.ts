@@ -24,7 +24,8 @@ export async function doctor(api: Api, print: Printer): Promise<ExitCode> {
       result = { name, ok: true, detail: await work(), exitCode: EXIT.ok }
     } catch (error) {
       if (error instanceof CommandError) result = { name, ok: false, detail: error.message, exitCode: error.exitCode }
-      else if (error instanceof ProtocolError) result = { name, ok: false, detail: `${error.code}: ${error.message}`, exitCode: EXIT.integrity }
+      else if (error instanceof ProtocolError)
+        result = { name, ok: false, detail: `${error.code}: ${error.message}`, exitCode: EXIT.integrity }
       else throw error
     }
     checks.push(result)
@@ -54,7 +55,9 @@ export async function doctor(api: Api, print: Printer): Promise<ExitCode> {
   })
   await check('peers', async () => {
     const { items } = await api.get<{ items: { displayName: string; state: string; cause: string | null }[] }>('/v1/peers?limit=100')
-    const stuck = items.filter((peer) => peer.state === 'pending').map((peer) => `${peer.displayName} is pending${peer.cause === null ? '' : ` (${peer.cause})`}`)
+    const stuck = items
+      .filter((peer) => peer.state === 'pending')
+      .map((peer) => `${peer.displayName} is pending${peer.cause === null ? '' : ` (${peer.cause})`}`)
     if (stuck.length > 0) throw new CommandError(EXIT.unreachable, stuck.join(', '))
     return `${items.length} pinned`
   })
@@ -70,7 +73,9 @@ async function ready(metrics: string): Promise<string> {
   try {
     const response = await fetch(url, { signal: AbortSignal.timeout(HEALTH_MS) })
     const { checks = {} } = (await response.json()) as { checks?: Record<string, string> }
-    const down = Object.entries(checks).filter(([, state]) => state !== 'up').map(([name]) => name)
+    const down = Object.entries(checks)
+      .filter(([, state]) => state !== 'up')
+      .map(([name]) => name)
     if (!response.ok) throw new CommandError(EXIT.unreachable, `not ready${down.length > 0 ? `: ${down.join(', ')}` : ''}`)
     return 'ready'
   } catch (error) {

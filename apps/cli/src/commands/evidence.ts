@@ -6,7 +6,8 @@ import { CommandError, EXIT, type ExitCode, type Printer } from '../outcome.js'
 
 export async function evidenceVerify(file: string, print: Printer): Promise<ExitCode> {
   const text = readText(file, 'evidence file')
-  if (text.length > EVIDENCE_MAX_CHARS) throw new CommandError(EXIT.integrity, `The evidence file is longer than ${EVIDENCE_MAX_CHARS} characters.`)
+  if (text.length > EVIDENCE_MAX_CHARS)
+    throw new CommandError(EXIT.integrity, `The evidence file is longer than ${EVIDENCE_MAX_CHARS} characters.`)
   let json: unknown
   try {
     json = JSON.parse(text)
@@ -22,7 +23,8 @@ export async function evidenceVerify(file: string, print: Printer): Promise<Exit
     print.line(`${summary.sender.displayName} (${summary.sender.fleetId})`)
     print.line(`  signed this ${summary.kind} for ${summary.recipient.displayName} (${summary.recipient.fleetId})`)
     print.line(`  on ${new Date(summary.issuedAt).toISOString()}`)
-    if (summary.verdict !== undefined) print.line(`  which signed the verdict "${summary.verdict.verdict}" on ${new Date(summary.verdict.at).toISOString()}`)
+    if (summary.verdict !== undefined)
+      print.line(`  which signed the verdict "${summary.verdict.verdict}" on ${new Date(summary.verdict.at).toISOString()}`)
     print.line('Compare the fleet ids with those you trust: this file cannot say who stands behind them.')
   }
   const failed = result.checks.filter((check) => !check.ok).map((check) => check.name)

@@ -31,11 +31,24 @@ const ENDED = new Set(['accepted', 'rejected', 'disputed', 'paid', 'refused', 'c
 /** Below the API's 100 requests a minute. */
 const POLL_MS = 700
 
-export async function invoiceImport(api: Api, file: string, options: { issue?: boolean; series?: string }, print: Printer): Promise<ExitCode> {
+export async function invoiceImport(
+  api: Api,
+  file: string,
+  options: { issue?: boolean; series?: string },
+  print: Printer,
+): Promise<ExitCode> {
   const text = readText(file, 'invoice')
-  let document = await api.post<Document>('/v1/invoices', text, /^\s*</.test(text.replace(/^\ufeff/, '')) ? 'application/xml' : 'application/json')
+  let document = await api.post<Document>(
+    '/v1/invoices',
+    text,
+    /^\s*</.test(text.replace(/^\ufeff/, '')) ? 'application/xml' : 'application/json',
+  )
   const unmapped = document.unmapped ?? []
-  if (options.issue === true) document = await api.post<Document>(`/v1/${segmentOf(document)}/${document.id}/issue`, options.series === undefined ? {} : { series: options.series })
+  if (options.issue === true)
+    document = await api.post<Document>(
+      `/v1/${segmentOf(document)}/${document.id}/issue`,
+      options.series === undefined ? {} : { series: options.series },
+    )
   describe(document, print)
   for (const { path } of unmapped) print.line(`  not kept: ${path}`)
   for (const { pointer, rule, message } of document.violations ?? []) print.line(`  ${rule} ${pointer}: ${message}`)
@@ -55,7 +68,13 @@ export async function invoiceShow(api: Api, id: string, format: string, print: P
   return EXIT.ok
 }
 
-export async function invoiceSend(api: Api, id: string, peerId: string, options: { watch?: boolean } & WatchOptions, print: Printer): Promise<ExitCode> {
+export async function invoiceSend(
+  api: Api,
+  id: string,
+  peerId: string,
+  options: { watch?: boolean } & WatchOptions,
+  print: Printer,
+): Promise<ExitCode> {
   const share = await api.post<Share>(`/v1/documents/${encodeURIComponent(id)}/shares`, { peerId })
   print.line(`share ${share.shareId}`)
   if (options.watch === true) return invoiceWatch(api, share.shareId, options, print)
@@ -72,7 +91,8 @@ export interface WatchOptions {
 
 /** Prints each stage as it is reached; ends with exit code 4 if the time is up first, 3 if the share was refused. */
 export async function invoiceWatch(api: Api, shareId: string, options: WatchOptions, print: Printer): Promise<ExitCode> {
-  if (options.until !== undefined && !STAGES.includes(options.until)) throw new CommandError(EXIT.usage, `--until is one of ${STAGES.join(', ')}.`)
+  if (options.until !== undefined && !STAGES.includes(options.until))
+    throw new CommandError(EXIT.usage, `--until is one of ${STAGES.join(', ')}.`)
   const seconds = options.timeout === undefined ? Number.POSITIVE_INFINITY : Number(options.timeout)
   if (!(seconds > 0)) throw new CommandError(EXIT.usage, '--timeout is a number of seconds.')
   const end = performance.now() + seconds * 1_000
@@ -86,13 +106,17 @@ export async function invoiceWatch(api: Api, shareId: string, options: WatchOpti
       shown.add(stage)
       print.line(`${at}  ${stage}`)
     }
-    if (share.cause !== null && share.cause !== lastCause) print.line(`  waiting: ${share.cause}${share.nextAttemptAt === null ? '' : ` Next attempt ${share.nextAttemptAt}.`}`)
+    if (share.cause !== null && share.cause !== lastCause)
+      print.line(`  waiting: ${share.cause}${share.nextAttemptAt === null ? '' : ` Next attempt ${share.nextAttemptAt}.`}`)
     lastCause = share.cause
     if (ENDED.has(share.state) || (options.until !== undefined && shown.has(options.until))) {
       print.result(share)
       return share.state === 'refused' || share.state === 'cancelled' ? EXIT.validation : EXIT.ok
     }
-    if (performance.now() > end) throw new CommandError(EXIT.unreachable, `The share is still ${share.state}.${share.cause === null ? '' : ` ${share.cause}`}`, { ...share })
+    if (performance.now() > end)
+      throw new CommandError(EXIT.unreachable, `The share is still ${share.state}.${share.cause === null ? '' : ` ${share.cause}`}`, {
+        ...share,
+      })
     await pause(POLL_MS)
   }
 }

@@ -16,7 +16,10 @@ interface Peer {
 
 /** @param invitation the line itself, a file that holds it, or `-` for standard input */
 export async function peerAdd(api: Api, invitation: string, print: Printer): Promise<ExitCode> {
-  const line = invitation === '-' || (!invitation.trim().toLowerCase().startsWith('tally') && existsSync(invitation)) ? readText(invitation, 'invitation') : invitation
+  const line =
+    invitation === '-' || (!invitation.trim().toLowerCase().startsWith('tally') && existsSync(invitation))
+      ? readText(invitation, 'invitation')
+      : invitation
   const peer = await api.post<Peer>('/v1/peers', { invitation: line.trim() })
   print.line(`pinned ${peer.displayName}  ${peer.fleetId}`)
   if (!peer.verified) {
@@ -38,11 +41,16 @@ export async function peerList(api: Api, print: Printer): Promise<ExitCode> {
   const items: Peer[] = []
   let after: string | null = null
   do {
-    const page: { items: Peer[]; next: string | null } = await api.get(`/v1/peers?limit=100${after === null ? '' : `&after=${encodeURIComponent(after)}`}`)
+    const page: { items: Peer[]; next: string | null } = await api.get(
+      `/v1/peers?limit=100${after === null ? '' : `&after=${encodeURIComponent(after)}`}`,
+    )
     items.push(...page.items)
     after = page.next
   } while (after !== null)
-  for (const peer of items) print.line(`${peer.fleetId}  ${peer.state.padEnd(8)} ${peer.verified ? 'verified  ' : 'unverified'}  ${peer.displayName}${peer.cause === null ? '' : `  (${peer.cause})`}`)
+  for (const peer of items)
+    print.line(
+      `${peer.fleetId}  ${peer.state.padEnd(8)} ${peer.verified ? 'verified  ' : 'unverified'}  ${peer.displayName}${peer.cause === null ? '' : `  (${peer.cause})`}`,
+    )
   if (items.length === 0) print.line('no peers yet')
   print.result({ items })
   return EXIT.ok

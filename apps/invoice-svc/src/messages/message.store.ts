@@ -64,6 +64,11 @@ export async function claimMessages(db: Db, now: Date, leaseUntil: Date, limits:
   return { token, rows }
 }
 
+/** A pass that takes long keeps what it claimed. */
+export async function renewClaim(db: Db, token: string, leaseUntil: Date): Promise<void> {
+  await db.$executeRaw`UPDATE message SET lease_until = ${leaseUntil} WHERE lease_token = ${token}::uuid AND state IN ('queued', 'sealed')`
+}
+
 /** The rows of a claim that are still ours and still wanted, locked until the transaction ends. */
 export async function lockClaimed(tx: Tx, ids: readonly string[], token: string): Promise<Set<string>> {
   const rows = await tx.$queryRaw<Array<{ id: string }>>`

@@ -26,6 +26,7 @@ import {
   postponeMessages,
   refuseMessages,
   releaseMessages,
+  renewClaim,
   type MessageRow,
 } from './message.store.js'
 import { faultAsRefusal, isAway, isFinal, waitAfter } from './outcome.js'
@@ -46,6 +47,7 @@ export async function pumpOnce(app: App): Promise<number> {
   })
   if (claim.rows.length === 0) return 0
   const pass = new Pass(app, claim.token)
+  const renewal = setInterval(() => void renew(app, claim.token), app.limits.pumpLeaseMs / 3)
   try {
     const ready = await pass.admit(claim.rows)
     const signed = await pass.sign(ready)
@@ -61,8 +63,19 @@ export async function pumpOnce(app: App): Promise<number> {
       new Date(app.clock.now() + app.limits.retryFirstMs * 5),
     )
     throw error
+  } finally {
+    clearInterval(renewal)
   }
   return claim.rows.length
+}
+
+/** Should it fail, another pass may take the same messages: every step of both is idempotent or bound to its claim. */
+async function renew(app: App, token: string): Promise<void> {
+  try {
+    await renewClaim(app.db, token, new Date(app.clock.now() + app.limits.pumpLeaseMs))
+  } catch (error) {
+    app.log.warn({ err: error }, 'the hold on claimed messages could not be renewed')
+  }
 }
 
 class Pass {

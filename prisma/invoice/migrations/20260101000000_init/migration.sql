@@ -132,6 +132,7 @@ CREATE TABLE "message" (
     CHECK (("payload" IS NULL) = ("seq" IS NULL))
 );
 CREATE INDEX "message_peer_seq_idx" ON "message"("peer", "seq");
+CREATE INDEX "message_lease_token_idx" ON "message"("lease_token") WHERE "lease_token" IS NOT NULL;
 CREATE INDEX "message_due" ON "message"("next_attempt_at", "id") WHERE "state" IN ('queued', 'sealed');
 
 CREATE TABLE "inbox" (
