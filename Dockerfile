@@ -22,16 +22,17 @@ RUN --mount=type=cache,target=/root/.npm npm ci --ignore-scripts
 COPY . .
 RUN npm run build
 
-# What runs: production dependencies, compiled code.
-FROM build AS trimmed
-# Optional packages stay, since QUIC is one; Node itself comes with the base image.
-RUN --mount=type=cache,target=/root/.npm npm prune --omit=dev --ignore-scripts \
- && rm -rf node_modules/node-linux-* node_modules/.bin/node .cache \
- && node tools/container/trim.mjs
+# What each image runs, and nothing else. A service started without its environment says so once all its modules are
+# loaded: that proves them complete.
+FROM build AS built-services
+RUN node tools/container/trim.mjs services \
+ && for service in invoice session relay audit; do node "apps/$service-svc/dist/main.js" 2>&1 | grep -q 'environment is not complete' || exit 1; done \
+ && node apps/cli/bin/tallystick.mjs --help > /dev/null
 
-FROM trimmed AS trimmed-services
-# The CLI of Prisma brings two hundred packages that no service loads.
-RUN --mount=type=cache,target=/root/.npm npm uninstall prisma @prisma/schema-engine-wasm --no-save --omit=dev --ignore-scripts
+FROM build AS built-setup
+RUN node tools/container/trim.mjs setup \
+ && node -e "import('@tallystick/nats-rpc/server-config')" \
+ && node node_modules/prisma/build/index.js --version > /dev/null
 
 FROM ${NODE_IMAGE} AS base
 WORKDIR /app
@@ -42,9 +43,9 @@ RUN for folder in invoice-svc session-svc relay-svc audit-svc launcher; do insta
  && install -d -o node -g node -m 755 /run/tallystick/nats /run/tallystick/postgres /run/tallystick/grafana
 
 FROM base AS setup
-COPY --from=trimmed /app/package.json ./
-COPY --from=trimmed /app/node_modules node_modules
-COPY --from=trimmed /app/libs libs
+COPY --from=built-setup /app/package.json ./
+COPY --from=built-setup /app/node_modules node_modules
+COPY --from=built-setup /app/libs libs
 COPY prisma prisma
 COPY tools/paths.ts tools/
 COPY tools/container tools/container
@@ -55,10 +56,10 @@ USER node
 CMD ["node", "tools/container/prepare.ts", "prepare"]
 
 FROM base AS services
-COPY --from=trimmed-services /app/package.json ./
-COPY --from=trimmed-services /app/node_modules node_modules
-COPY --from=trimmed-services /app/libs libs
-COPY --from=trimmed-services /app/apps apps
+COPY --from=built-services /app/package.json ./
+COPY --from=built-services /app/node_modules node_modules
+COPY --from=built-services /app/libs libs
+COPY --from=built-services /app/apps apps
 COPY tools/container/healthy.mjs tools/container/
 USER node
 EXPOSE 9464

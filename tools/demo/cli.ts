@@ -129,8 +129,8 @@ async function exchange(
     auditVerify(path.join(options.data, 'acme'), signal),
     auditVerify(path.join(options.data, 'globex'), signal),
   ])
-  screen.done('audit log of acme verified', lastLine(acmeAudit))
-  screen.done('audit log of globex verified', lastLine(globexAudit))
+  screen.done('audit log of acme verified', verdictLine(acmeAudit))
+  screen.done('audit log of globex verified', verdictLine(globexAudit))
 
   screen.begin('both logs prove the exchange to each other')
   const evidence = await fetchEvidence(seller, document.id, signal)
@@ -167,7 +167,11 @@ const STAGE_TEXT: Record<string, string> = {
   delivered: 'delivered: opened and verified',
 }
 
-const lastLine = (text: string) => text.trim().split('\n').at(-1) ?? ''
+/** The sentence that matters, of those which the command prints. */
+const verdictLine = (text: string) => {
+  const lines = text.trim().split('\n')
+  return lines.find((line) => line.includes('recomputed')) ?? lines.at(-1) ?? ''
+}
 
 function build(screen: Screen): Promise<void> {
   screen.begin('building')
