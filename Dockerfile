@@ -32,7 +32,7 @@ RUN node tools/container/trim.mjs services \
 FROM build AS built-setup
 RUN node tools/container/trim.mjs setup \
  && node -e "import('@tallystick/nats-rpc/server-config')" \
- && node node_modules/prisma/build/index.js --version > /dev/null
+ && PRISMA_SCHEMA_ENGINE_BINARY=/app/tools/prisma/schema-engine.mjs node node_modules/prisma/build/index.js validate --config prisma/invoice/prisma.config.ts
 
 FROM ${NODE_IMAGE} AS base
 WORKDIR /app

@@ -9,7 +9,15 @@ import * as cborg from 'cborg'
 import { compare } from './interleave.mjs'
 
 const ENCODE = cborg.rfc8949EncodeOptions
-const DECODE = { strict: true, allowIndefinite: false, allowUndefined: false, allowInfinity: false, allowNaN: false, allowBigInt: false, rejectDuplicateMapKeys: true }
+const DECODE = {
+  strict: true,
+  allowIndefinite: false,
+  allowUndefined: false,
+  allowInfinity: false,
+  allowNaN: false,
+  allowBigInt: false,
+  rejectDuplicateMapKeys: true,
+}
 
 function decodeAndCompare(bytes) {
   const value = cborg.decode(bytes, DECODE)
@@ -31,10 +39,18 @@ export function benchCbor() {
     const limits = { maxItems: 400_000 }
     assert.deepEqual(Buffer.from(bytes), Buffer.from(cborg.encode(value, ENCODE)))
     assert.deepEqual(Buffer.from(cborg.encode(decode(bytes, limits), ENCODE)), Buffer.from(bytes))
-    compare(`encode ${name}, ${bytes.length} bytes`, { 'wire/cbor': () => encode(value), cborg: () => cborg.encode(value, ENCODE) }, { bytes: bytes.length })
+    compare(
+      `encode ${name}, ${bytes.length} bytes`,
+      { 'wire/cbor': () => encode(value), cborg: () => cborg.encode(value, ENCODE) },
+      { bytes: bytes.length },
+    )
     compare(
       `decode ${name}, strictly`,
-      { 'wire/cbor': () => decode(bytes, limits), 'cborg, order of keys not checked': () => cborg.decode(bytes, DECODE), 'cborg and compared': () => decodeAndCompare(bytes) },
+      {
+        'wire/cbor': () => decode(bytes, limits),
+        'cborg, order of keys not checked': () => cborg.decode(bytes, DECODE),
+        'cborg and compared': () => decodeAndCompare(bytes),
+      },
       { bytes: bytes.length },
     )
   }

@@ -42,7 +42,7 @@ function rotated(names, round) {
 /** Warms up, and finds how many calls make a block. */
 function callsInBlock(call) {
   let calls = 1
-  for (let warm = 0; warm < WARM_UP_BLOCKS; ) {
+  for (let warm = 0; warm < WARM_UP_BLOCKS;) {
     const ms = block(call, calls) * calls
     if (ms < BLOCK_MS / 2) calls *= 2
     else {

@@ -43,7 +43,12 @@ function session(arena) {
   const bundle = {
     certificate: globex.certificate,
     spk: { id: 1, key: globex.spk.publicKey, signature: sign(globex.signing.secret, spkMessage(1, globex.spk.publicKey)) },
-    pq: { id: 2, key: globex.pq.publicKey, signature: sign(globex.signing.secret, pqMessage('one-time', 2, globex.pq.publicKey)), kind: 'one-time' },
+    pq: {
+      id: 2,
+      key: globex.pq.publicKey,
+      signature: sign(globex.signing.secret, pqMessage('one-time', 2, globex.pq.publicKey)),
+      kind: 'one-time',
+    },
   }
   const { state, handshake } = initiate({ arena, random: systemRandom, self: acme.self, peer: globex.remote, bundle, epoch: 1 })
   const prekeys = { spk: globex.spk.secret, spkPublic: globex.spk.publicKey, pq: globex.pq.secret, pqPublic: globex.pq.publicKey }
@@ -58,7 +63,13 @@ function session(arena) {
 
 /** One message: sealed, encoded, decoded, opened; both states replaced, as session-svc does (without its database). */
 function pass(from, to, plaintext) {
-  const { state: sent, envelope } = encrypt({ arena: from.arena, random: systemRandom, state: from.state, plaintext, ...(from.handshake && { handshake: from.handshake }) })
+  const { state: sent, envelope } = encrypt({
+    arena: from.arena,
+    random: systemRandom,
+    state: from.state,
+    plaintext,
+    ...(from.handshake && { handshake: from.handshake }),
+  })
   from.state.destroy()
   from.state = sent
   const opened = decrypt({ arena: to.arena, state: to.state, envelope: decodeEnvelope(envelope), now: Date.now() })

@@ -29,7 +29,7 @@ export async function startTwoFleets(env: Record<string, string> = {}): Promise<
   const data = mkdtempSync(path.join(os.tmpdir(), 'tallystick-e2e-'))
   const postgres = await startPostgres()
   const settings = { NODE_ENV: 'test', TALLYSTICK_API_RATE_PER_MINUTE: '100000', ...env }
-  const start = (name: string) => startFleet({ name, dataDir: path.join(data, name), postgres: { adminUrl: postgres.url }, env: settings })
+  const start = (name: string) => startFleet({ name, dataDir: path.join(data, name), postgres: postgres.server, env: settings })
   const [acme, globex] = await Promise.all([start('acme'), start('globex')])
   const acmeFleet = await get(acme, '/v1/fleet')
   const globexFleet = await get(globex, '/v1/fleet')

@@ -53,7 +53,11 @@ export function readConstants(root, file, seen = new Map()) {
 function importNames(root, file, statement, found, seen) {
   const from = statement.moduleSpecifier.text
   const inside = /^@tallystick\/([a-z-]+)\/([a-z0-9-]+)$/.exec(from)
-  const target = inside ? `libs/${inside[1]}/src/${inside[2]}.ts` : from.startsWith('.') ? path.join(path.dirname(file), from.replace(/\.js$/, '.ts')) : undefined
+  const target = inside
+    ? `libs/${inside[1]}/src/${inside[2]}.ts`
+    : from.startsWith('.')
+      ? path.join(path.dirname(file), from.replace(/\.js$/, '.ts'))
+      : undefined
   const names = statement.importClause?.namedBindings
   if (!target || !names || !ts.isNamedImports(names) || !existsSync(path.join(root, target))) return
   const there = readConstants(root, target, seen)
@@ -63,7 +67,8 @@ function importNames(root, file, statement, found, seen) {
   }
 }
 
-const bare = (node) => (ts.isAsExpression(node) || ts.isParenthesizedExpression(node) || ts.isSatisfiesExpression(node) ? bare(node.expression) : node)
+const bare = (node) =>
+  ts.isAsExpression(node) || ts.isParenthesizedExpression(node) || ts.isSatisfiesExpression(node) ? bare(node.expression) : node
 
 /** @returns a number, a list of numbers, or undefined for anything else */
 function evaluate(expression, known) {
@@ -97,7 +102,10 @@ function evaluate(expression, known) {
 
 /** As a row spells a default: thousands apart, lists with semicolons. */
 export function spell(value) {
-  return [value].flat().map((number) => number.toLocaleString('en-US')).join('; ')
+  return [value]
+    .flat()
+    .map((number) => number.toLocaleString('en-US'))
+    .join('; ')
 }
 
 /** `handshakesPerAddress` → TALLYSTICK_RELAY_HANDSHAKES_PER_ADDRESS, as apps/relay-svc/src/limits.ts makes them. */
@@ -105,8 +113,13 @@ const relayVariable = (name) => `TALLYSTICK_RELAY_${name.replace(/[A-Z]/g, (lett
 
 /** The variables that services read, by their source. */
 function variables(root) {
-  const files = ['libs/service-host/src/env.ts', ...readdirSync(path.join(root, 'apps')).flatMap((app) => ['limits', 'main', 'app'].map((name) => `apps/${app}/src/${name}.ts`))]
-  const read = files.filter((file) => existsSync(path.join(root, file))).flatMap((file) => readFileSync(path.join(root, file), 'utf8').match(/TALLYSTICK_[A-Z0-9_]+/g) ?? [])
+  const files = [
+    'libs/service-host/src/env.ts',
+    ...readdirSync(path.join(root, 'apps')).flatMap((app) => ['limits', 'main', 'app'].map((name) => `apps/${app}/src/${name}.ts`)),
+  ]
+  const read = files
+    .filter((file) => existsSync(path.join(root, file)))
+    .flatMap((file) => readFileSync(path.join(root, file), 'utf8').match(/TALLYSTICK_[A-Z0-9_]+/g) ?? [])
   return new Set([...read, ...[...readConstants(root, 'apps/relay-svc/src/limits.ts').keys()].map(relayVariable)])
 }
 
@@ -115,7 +128,12 @@ function rows(root) {
     .split('\n')
     .map((line) => /^\|\s*\[`([^`]+)`\]\(([^)]+)\)\s*\|(.*)\|\s*$/.exec(line))
     .filter(Boolean)
-    .map(([line, name, target, rest]) => ({ line, name, file: path.normalize(path.join('docs', target)), cells: rest.split('|').map((cell) => cell.trim()) }))
+    .map(([line, name, target, rest]) => ({
+      line,
+      name,
+      file: path.normalize(path.join('docs', target)),
+      cells: rest.split('|').map((cell) => cell.trim()),
+    }))
 }
 
 /** @returns {string[]} one line per problem */
@@ -135,15 +153,19 @@ export function checkLimits(root) {
     documented.add(`${file} ${name}`)
     const constant = existsSync(path.join(root, file)) ? readConstants(root, file).get(name) : undefined
     if (!constant) problems.push(`${where}: ${file} names no such number`)
-    else if (byDefault.replace(/\s*\(.*$/, '') !== spell(constant.value)) problems.push(`${where} is ${spell(constant.value)} in ${file}, not ${byDefault}`)
+    else if (byDefault.replace(/\s*\(.*$/, '') !== spell(constant.value))
+      problems.push(`${where} is ${spell(constant.value)} in ${file}, not ${byDefault}`)
     for (const [, used] of variable.matchAll(/`([^`]+)`/g)) {
       if (!known.has(used)) problems.push(`${where}: no service reads ${used}`)
-      else if (used.startsWith('TALLYSTICK_RELAY_') && used !== relayVariable(name)) problems.push(`${where} is set by ${relayVariable(name)}, not ${used}`)
+      else if (used.startsWith('TALLYSTICK_RELAY_') && used !== relayVariable(name))
+        problems.push(`${where} is set by ${relayVariable(name)}, not ${used}`)
     }
-    if (test !== 'no test' && !/\["[^"]+"\]\([^)]+\.spec\.ts\)/.test(test)) problems.push(`${where}: neither a test nor "no test" in: ${line.slice(0, 80)}`)
+    if (test !== 'no test' && !/\["[^"]+"\]\([^)]+\.spec\.ts\)/.test(test))
+      problems.push(`${where}: neither a test nor "no test" in: ${line.slice(0, 80)}`)
   }
   for (const file of completeFiles(root)) {
-    for (const [name, { exported }] of readConstants(root, file)) if (exported && !documented.has(`${file} ${name}`)) problems.push(`${DOCUMENT}: ${name} of ${file} is missing`)
+    for (const [name, { exported }] of readConstants(root, file))
+      if (exported && !documented.has(`${file} ${name}`)) problems.push(`${DOCUMENT}: ${name} of ${file} is missing`)
   }
   return problems
 }

@@ -9,7 +9,7 @@ import { writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { signCheckpoint } from '@tallystick/merkle-log/checkpoint'
 import { buildEvidence } from '@tallystick/merkle-log/evidence'
-import { verifyEvidence } from '@tallystick/merkle-log/evidence-verify'
+import { verifyEvidenceText } from '@tallystick/merkle-log/evidence-verify'
 import { encodeVkey, verifierKey } from '@tallystick/merkle-log/note'
 import { append, EMPTY_FRONTIER, frontierRoot, inclusionRanges, leafHash, rangeHash } from '@tallystick/merkle-log/tree'
 import { toHex, utf8 } from '@tallystick/primitives/bytes'
@@ -65,13 +65,14 @@ function verdict(verdict: 'accepted' | 'paid', at: number, change: object = {}, 
 }
 const receiptOf = (id: string, of: Bytes) => ({ messageId, body: encodeReceipt({ items: [{ messageId: id, contentDigest: of, status: 'stored', at: NOW + 1000 }] }) as Bytes })
 
-interface About { readonly type: string; readonly kind: string; readonly of: Bytes }
+/** What an entry is about; `event` and `body` change single fields of its leaf. */
+interface About { readonly type: string; readonly kind: string; readonly of: Bytes; readonly event?: object; readonly body?: object }
 /** A log of `size` leaves in which the given events stand at `places`; `root` and `signer` let a checkpoint lie. */
 function log(own: Fleet, peer: Fleet, size: number, places: number[], about: About[], change: { root?: Bytes; signer?: Key; origin?: string; sizes?: number[] } = {}) {
   const leaves = Array.from({ length: size }, (_, i) => encode({ i }) as Bytes)
   const salts = about.map((_, i) => sha256(own.certificate, utf8(String(i))) as Bytes)
-  about.forEach(({ type, kind, of }, i) => {
-    const event = { eventId: messageId, stream: 'sharing', type, at: NOW, actor: own.fleetId, body: { peer: peer.fleetId, messageId, kind, commitment: toHex(contentCommitment(salts[i]!, of)) } }
+  about.forEach(({ type, kind, of, event: other, body }, i) => {
+    const event = { eventId: messageId, stream: 'sharing', type, at: NOW, actor: 'invoice-svc', body: { peer: peer.fleetId, messageId, kind, commitment: toHex(contentCommitment(salts[i]!, of)), ...body }, ...other }
     leaves[places[i]!] = encode(event) as Bytes
   })
   const hashes = leaves.map(leafHash)
@@ -115,6 +116,7 @@ const GENUINE: Record<string, object> = {
   'two checkpoints': { ...complete, senderLog: senderLog(30, [4, 29], { sizes: [5, 30] }) },
   'a credit note': { ...least, kind: 'credit-note', statement: documentStatement({ kind: 'credit-note' }) },
   'a certificate that ended within the skew': { ...least, senderCertificate: fleet('acme', { notAfter: NOW - 60_000 }).certificate },
+  'a leaf by the fleet itself': { ...least, senderLog: log(acme, globex, 11, [3], [{ ...sent, event: { actor: acme.fleetId } }]) },
   'an empty document': { ...least, body: new Uint8Array(), statement: documentStatement({ contentDigest: contentDigest(new Uint8Array()) }) },
 }
 
@@ -145,6 +147,13 @@ const FALSE: Record<string, object> = {
   'sent and received exchanged': { ...complete, senderLog: log(acme, globex, 11, [3, 8], [received, verdictOut]) },
   'the log of the other side': { ...complete, senderLog: recipientLog() },
   'an entry about another fleet': { ...least, senderLog: log(acme, mallory, 11, [3], [sent]) },
+  'an entry of the stream security': { ...least, senderLog: log(acme, globex, 11, [3], [{ ...sent, event: { stream: 'security' } }]) },
+  'an entry with a field more': { ...least, senderLog: log(acme, globex, 11, [3], [{ ...sent, event: { note: 'trust me' } }]) },
+  'an entry with a field more in its body': { ...least, senderLog: log(acme, globex, 11, [3], [{ ...sent, body: { amount: '1.00' } }]) },
+  'an entry by the other fleet': { ...least, senderLog: log(acme, globex, 11, [3], [{ ...sent, event: { actor: globex.fleetId } }]) },
+  'an entry by a client': { ...least, senderLog: log(acme, globex, 11, [3], [{ ...sent, event: { actor: 'client:erp' } }]) },
+  'an entry with an event id that is no UUID': { ...least, senderLog: log(acme, globex, 11, [3], [{ ...sent, event: { eventId: 'first' } }]) },
+  'an entry with a message id that is no UUID': { ...least, senderLog: log(acme, globex, 11, [3], [{ ...sent, body: { messageId: 'first' } }]) },
   'a log key of its own': { ...complete, senderLog: senderLog(11, [3, 8], { signer: own }) },
   'a log of another name': { ...complete, senderLog: senderLog(11, [3, 8], { origin: logOrigin(globex.fleetId) }) },
   'a checkpoint with another root': { ...complete, senderLog: senderLog(11, [3, 8], { root: sha256() }) },
@@ -182,17 +191,22 @@ changed('kind verdict', (json) => { at(json, 'document').kind = 'verdict' })
 changed('proof one hash longer', (json) => { (at(json, 'sender', 'log', 'entries', '0').proof as unknown as string[]).push('ab'.repeat(32)) })
 changed('proof one hash shorter', (json) => { (at(json, 'sender', 'log', 'entries', '0').proof as unknown as string[]).pop() })
 changed('an unsigned note', (json) => { const entry = at(json, 'sender', 'log', 'entries', '0'); entry.note = (entry.note as string).split('\n\n')[0]! + '\n\n' })
+changed('proof of 64 hashes', (json) => { at(json, 'sender', 'log', 'entries', '0').proof = Array.from({ length: 64 }, () => 'ab'.repeat(32)) as never })
+changed('a note of 8193 characters', (json) => { at(json, 'sender', 'log', 'entries', '0').note = 'n'.repeat(8193) })
+changed('a vkey of 401 characters', (json) => { at(json, 'sender', 'log').vkey = 'k'.repeat(401) })
+changed('size 0', (json) => { Object.assign(at(json, 'sender', 'log', 'entries', '0'), { index: 0, size: 0 }) })
+changed('17 verdicts', (json) => { json.verdicts = Array.from({ length: 17 }, () => at(json, 'verdicts', '0')) as never })
+changed('a document id that is no UUID of RFC 9562', (json) => { at(json, 'document').documentId = '0190a1b2-0000-9000-8000-000000000001' })
+changed('base64url with bits left over', (json) => { at(json, 'sender', 'log', 'entries', '0').leaf = 'AB' })
+const genuine = JSON.stringify(fileOf(complete))
+for (const [name, file] of [
+  ['a name twice', genuine.replace('"kind":', '"kind":"quote","kind":')],
+  ['a name twice, once escaped', genuine.replace('"kind":', '"k\\u0069nd" : "quote","kind":')],
+] as const) lines.push({ name: `form: ${name}`, genuine: false, file })
 for (const [name, file] of [['nothing', ''], ['null', 'null'], ['a list', '[]'], ['two values', '{}{}']] as const) lines.push({ name: `form: ${name}`, genuine: false, file })
 
-const checksOf = (file: string): { name: string; ok: boolean }[] => {
-  let json: unknown
-  try {
-    json = JSON.parse(file)
-  } catch {
-    return [{ name: 'format', ok: false }]
-  }
-  return verifyEvidence(json).checks.map(({ name, ok }: { name: string; ok: boolean }) => ({ name, ok }))
-}
+const checksOf = (file: string): { name: string; ok: boolean }[] =>
+  verifyEvidenceText(file).checks.map(({ name, ok }: { name: string; ok: boolean }) => ({ name, ok }))
 writeFileSync(path.join(folder, 'cases.jsonl'), lines.map((line) => `${JSON.stringify({ ...line, checks: checksOf(line.file) })}\n`).join(''))
 writeFileSync(path.join(folder, 'genuine.json'), JSON.stringify(fileOf(complete), null, 2))
 process.stdout.write(`${lines.length} evidence files written by the product's functions\n`)

@@ -11,8 +11,9 @@ import path from 'node:path'
 const ROOT = path.resolve(import.meta.dirname, '..', '..')
 const MIGRATIONS_ONLY = ['prisma', '@prisma/schema-engine-wasm']
 const SETUP = [...MIGRATIONS_ONLY, '@prisma/adapter-pg', '@prisma/client', '@prisma/driver-adapter-utils', 'nats', 'pg', 'zod']
-/** Loaded by `prisma studio` and `prisma dev`, which nobody runs here. */
-const NEVER = ['@prisma/studio-core', '@prisma/dev', '@prisma/streams-local', '@prisma/query-plan-executor']
+/** What only `prisma studio` and `prisma dev` load: a user interface, and a database server in WebAssembly. */
+const NEVER = ['react', 'react-dom', '@types/react', 'elkjs', '@visx', '@electric-sql', '@prisma/streams-local', '@prisma/query-plan-executor', 'typescript', 'mysql2']
+const isNever = (name) => NEVER.includes(name) || NEVER.includes(name.split('/')[0])
 
 const image = process.argv[2]
 if (process.env.CI !== 'true') throw new Error('this removes source code: it is for the build of the image')
@@ -37,7 +38,7 @@ function keep(folder) {
   kept.add(folder)
   const { dependencies = {}, optionalDependencies = {}, peerDependencies = {}, peerDependenciesMeta = {} } = manifest(folder)
   for (const name of Object.keys({ ...peerDependencies, ...optionalDependencies, ...dependencies })) {
-    if (NEVER.includes(name)) continue
+    if (isNever(name)) continue
     const found = locate(name, folder)
     const mayMiss = name in optionalDependencies || peerDependenciesMeta[name]?.optional === true
     if (found === undefined && !mayMiss) throw new Error(`${path.relative(ROOT, folder)} needs ${name}, which is not installed`)

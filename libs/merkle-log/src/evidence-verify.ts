@@ -6,11 +6,12 @@ import { equalConstantTime, toHex } from '@tallystick/primitives/bytes'
 import { ProtocolError } from '@tallystick/primitives/errors'
 import { decode } from '@tallystick/wire/cbor'
 import { CLOCK_SKEW_MS, logOrigin, logVkey, type ReadCertificate, readCertificate } from '@tallystick/wire/certificate'
-import { readStatement, type Statement, verifyStatement } from '@tallystick/wire/document'
-import { decodeReceipt, decodeVerdict, type VerdictBody } from '@tallystick/wire/messages'
+import { DOCUMENT_KINDS, readStatement, type Statement, verifyStatement } from '@tallystick/wire/document'
+import { decodeReceipt, decodeVerdict, LEAF_MAX_BYTES, type VerdictBody } from '@tallystick/wire/messages'
 import { contentCommitment, contentDigest } from '@tallystick/wire/payload'
+import { epochMs, fleetIdText, oneOf, record, text, uuid } from '@tallystick/wire/shape'
 import { type Checkpoint, verifyCheckpoint } from './checkpoint.js'
-import { type EvidenceFile, readEvidence } from './evidence.js'
+import { type EvidenceFile, parseEvidence, readEvidence } from './evidence.js'
 import { decodeVkey } from './note.js'
 import { leafHash, verifyInclusion } from './tree.js'
 
@@ -52,11 +53,20 @@ interface Party {
 
 /**
  * Pure: no clock, no network, no files. Signatures are judged at the times that the file itself names.
- * @param json the parsed file
+ * @param json the parsed file; whoever has text uses {@link verifyEvidenceText}, since parsing hides names given twice
  * @returns never throws; a file that is not an evidence file fails the check `format`
  * @see docs/spec/evidence.md §3
  */
 export function verifyEvidence(json: unknown): EvidenceResult {
+  return verifyWith(() => readEvidence(json))
+}
+
+/** `verifyEvidence` for the text of a file; text that is no JSON, too long or has a name twice fails `format`. */
+export function verifyEvidenceText(text: string): EvidenceResult {
+  return verifyWith(() => readEvidence(parseEvidence(text)))
+}
+
+function verifyWith(read: () => EvidenceFile): EvidenceResult {
   const checks: EvidenceCheck[] = []
   const check = <T>(name: string, detail: string, work: () => T): T | undefined => {
     try {
@@ -70,7 +80,7 @@ export function verifyEvidence(json: unknown): EvidenceResult {
     }
   }
 
-  const file = check('format', 'an evidence file of version 1', () => readEvidence(json))
+  const file = check('format', 'an evidence file of version 1', read)
   if (file === undefined) return { ok: false, checks, missing: [] }
   const { document } = file
   check('document.digest', 'the digest is that of the document', () =>
@@ -216,20 +226,31 @@ function checkLog(side: Side, party: Party, file: EvidenceFile, check: Check): v
   })
 }
 
+/**
+ * A leaf of the sharing stream and nothing more: a field that this version does not know could change what the entry
+ * means, and an entry of the security stream proves no exchange. The actor is a fleet or one of its services.
+ * @see docs/spec/audit-log.md §2
+ */
+const sharingLeaf = record({
+  eventId: uuid,
+  stream: oneOf('sharing'),
+  type: oneOf('MessageSent', 'MessageReceived'),
+  at: epochMs,
+  actor: text(56, /^(?:tsf1[a-z2-7]{52}|[a-z]{1,16}-svc)$/),
+  body: record({ peer: fleetIdText, messageId: uuid, kind: oneOf(...DOCUMENT_KINDS), commitment: text(64, /^[0-9a-f]{64}$/) }),
+})
+
 /** The leaf says who sent or received what, and its commitment opens to a digest of this file. */
 function checkCommitment(entry: Entry, side: Side, party: Party, file: EvidenceFile): void {
-  const event = decode(entry.leaf, { maxBytes: 4096 }) as {
-    type?: unknown
-    actor?: unknown
-    body?: { peer?: unknown; kind?: unknown; commitment?: unknown }
-  } | null
-  const { kind, peer, commitment } = event?.body ?? {}
+  const event = sharingLeaf(decode(entry.leaf, { maxBytes: LEAF_MAX_BYTES, maxDepth: 2, maxItems: 32 }), 'leaf')
+  const { kind, peer, commitment } = event.body
   const aboutVerdict = kind === 'verdict'
   if (!aboutVerdict && kind !== file.document.kind) fail('the entry is about another kind of document')
   const digests = aboutVerdict ? (file.verdicts ?? []).map((verdict) => contentDigest(verdict.body)) : [file.document.contentDigest]
   // The sender sends the document and receives the verdict; the recipient the other way round.
   const type = (side === 'sender') === aboutVerdict ? 'MessageReceived' : 'MessageSent'
-  if (event?.type !== type) fail(`the entry is not a ${type}`)
+  if (event.type !== type) fail(`the entry is not a ${type}`)
+  if (event.actor.startsWith('tsf1') && event.actor !== party.certificate.fleetId) fail('the entry is by another fleet')
   if (peer !== party.peer.fleetId) fail('the entry is about another counterparty')
   if (!digests.some((digest) => commitment === toHex(contentCommitment(entry.salt, digest))))
     fail('the commitment does not open to this content')

@@ -9,8 +9,8 @@ import { encodeReceipt, encodeVerdict } from '@tallystick/wire/messages'
 import { contentCommitment, contentDigest } from '@tallystick/wire/payload'
 import { DAY, NOW, testFleet, type TestFleet, testKey } from '../../wire/test/fixtures.js'
 import { signCheckpoint } from './checkpoint.js'
-import { buildEvidence, type EvidenceLogEntry } from './evidence.js'
-import { verifyEvidence } from './evidence-verify.js'
+import { buildEvidence, EVIDENCE_MAX_CHARS, type EvidenceLogEntry } from './evidence.js'
+import { verifyEvidence, verifyEvidenceText } from './evidence-verify.js'
 import { encodeVkey, verifierKey } from './note.js'
 import { append, EMPTY_FRONTIER, frontierRoot, inclusionRanges, leafHash, rangeHash } from './tree.js'
 
@@ -39,7 +39,12 @@ const verdictBody = encodeVerdict({ documentId, contentDigest: digest, verdict: 
 const receiptBody = encodeReceipt({ items: [{ messageId, contentDigest: digest, status: 'stored', at: NOW + 1_000 }] })
 
 /** A log of 11 leaves, two of which are about the document and its verdict. */
-function log(fleet: TestFleet, peer: TestFleet, types: [string, string]): { vkey: string; entries: EvidenceLogEntry[] } {
+function log(
+  fleet: TestFleet,
+  peer: TestFleet,
+  types: [string, string],
+  change: { event?: object; body?: object } = {},
+): { vkey: string; entries: EvidenceLogEntry[] } {
   const salts = [sha256(fleet.certificate), sha256(peer.certificate)] as const
   const event = (type: string, kind: string, salt: Uint8Array, of: Uint8Array) =>
     encode({
@@ -47,8 +52,9 @@ function log(fleet: TestFleet, peer: TestFleet, types: [string, string]): { vkey
       stream: 'sharing',
       type,
       at: NOW,
-      actor: fleet.fleetId,
-      body: { peer: peer.fleetId, messageId, kind, commitment: toHex(contentCommitment(salt, of)) },
+      actor: 'invoice-svc',
+      body: { peer: peer.fleetId, messageId, kind, commitment: toHex(contentCommitment(salt, of)), ...change.body },
+      ...change.event,
     })
   const leaves = Array.from({ length: 11 }, (_, i) => encode({ i }))
   leaves[3] = event(types[0], 'invoice', salts[0], digest)
@@ -340,6 +346,62 @@ describe('evidence file', () => {
       }),
       { numRuns: 600 },
     )
+  })
+
+  describe('a leaf', () => {
+    const withLeaf = (change: { event?: object; body?: object }) =>
+      failed(file({ senderLog: log(acme, globex, ['MessageSent', 'MessageReceived'], change) }))
+    const both = ['sender.log[0].commitment', 'sender.log[1].commitment']
+
+    it.each(['invoice-svc', 'session-svc', acme.fleetId])('by the actor %s holds', (actor) => {
+      expect(withLeaf({ event: { actor } })).toEqual([])
+    })
+
+    it.each<[string, { event?: object; body?: object }]>([
+      ['of the stream security', { event: { stream: 'security' } }],
+      ['with a field too many', { event: { note: 'trust me' } }],
+      ['with a field too many in its body', { body: { amount: '119.00' } }],
+      ['by the other fleet', { event: { actor: globex.fleetId } }],
+      ['by a client', { event: { actor: 'client:invoice-svc' } }],
+      ['by nobody', { event: { actor: '' } }],
+      ['whose event id is no UUID', { event: { eventId: 'first' } }],
+      ['whose message id is no UUID', { body: { messageId: 'first' } }],
+      ['whose time is no integer from 0 on', { event: { at: -1 } }],
+      ['whose commitment is in upper case', { body: { commitment: 'AB'.repeat(32) } }],
+      ['without a body', { event: { body: null } }],
+    ])('must fail: %s', (_name, change) => {
+      expect(withLeaf(change)).toEqual(both)
+    })
+  })
+
+  describe('as text', () => {
+    const written = JSON.stringify(file())
+    const kind = '"kind":"invoice",'
+
+    it('holds as the parsed file does', () => {
+      expect(verifyEvidenceText(JSON.stringify(file(), null, '\t\r\n '))).toEqual(verifyEvidence(file()))
+      const odd = JSON.stringify({ ...file(), 'a"\\': ['":', '\\'] })
+      expect(verifyEvidenceText(odd).checks[0]!.detail).toContain('unknown field')
+    })
+
+    it.each<[string, string]>([
+      ['a name twice', written.replace(kind, kind + kind)],
+      ['a name twice, once escaped', written.replace(kind, `"k\\u0069nd" : "quote", ${kind}`)],
+      ['a name twice at the top', written.replace('{', '{"format":"x",')],
+      ['a name twice where unknown fields would be', written.replace('{', '{"__proto__":1,"__proto__":2,')],
+    ])('must fail: %s', (_name, text) => {
+      expect(text).not.toBe(written)
+      expect(verifyEvidenceText(text)).toMatchObject({ ok: false, checks: [{ name: 'format', detail: expect.stringContaining('twice') }] })
+    })
+
+    it.each<[string, string]>([
+      ['nothing', ''],
+      ['two values', `${written}${written}`],
+      ['more characters than a file has', ' '.repeat(EVIDENCE_MAX_CHARS - written.length + 1) + written],
+      ['deep nesting', '['.repeat(2_000_000)],
+    ])('must fail: %s', (_name, text) => {
+      expect(verifyEvidenceText(text).checks).toMatchObject([{ name: 'format', ok: false }])
+    })
   })
 
   it('never throws on anything that JSON can hold', () => {

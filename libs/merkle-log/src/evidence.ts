@@ -123,3 +123,52 @@ export function buildEvidence(parts: EvidenceParts, contentDigest: Uint8Array): 
 export function readEvidence(json: unknown): EvidenceFile {
   return fileShape(json, 'evidence')
 }
+
+/**
+ * The JSON value of an evidence file's text. JSON.parse keeps the last of two fields with one name and other readers the
+ * first, so such a file could mean two things: it is refused.
+ * @param text at most {@link EVIDENCE_MAX_CHARS} UTF-16 units
+ * @throws ProtocolError Serialization: longer, not JSON, or an object with a name twice
+ * @see docs/spec/evidence.md §2
+ */
+export function parseEvidence(text: string): unknown {
+  if (text.length > EVIDENCE_MAX_CHARS) throw new ProtocolError('Serialization', `evidence: more than ${EVIDENCE_MAX_CHARS} characters`)
+  let json: unknown
+  try {
+    json = JSON.parse(text)
+  } catch (cause) {
+    throw new ProtocolError('Serialization', 'evidence: not JSON', { cause })
+  }
+  if (namesWritten(text) !== namesKept(json)) throw new ProtocolError('Serialization', 'evidence: a name is given twice')
+  return json
+}
+
+const [QUOTE, BACKSLASH, COLON] = [0x22, 0x5c, 0x3a]
+
+/** How many names of fields valid JSON text holds: texts that a colon follows. */
+function namesWritten(json: string): number {
+  let names = 0
+  for (let start = json.indexOf('"'); start >= 0; ) {
+    let end = start + 1
+    while (json.charCodeAt(end) !== QUOTE) end += json.charCodeAt(end) === BACKSLASH ? 2 : 1
+    let next = end + 1
+    while (next < json.length && json.charCodeAt(next) <= 0x20) next++
+    if (json.charCodeAt(next) === COLON) names++
+    start = json.indexOf('"', next)
+  }
+  return names
+}
+
+/** How many of them the parsed value kept. Iterative: JSON.parse nests deeper than the stack of a recursion. */
+function namesKept(json: unknown): number {
+  let names = 0
+  const open = [json]
+  while (open.length > 0) {
+    const value = open.pop()
+    if (value === null || typeof value !== 'object') continue
+    const inner = Object.values(value)
+    if (!Array.isArray(value)) names += inner.length
+    for (const each of inner) if (typeof each === 'object') open.push(each)
+  }
+  return names
+}

@@ -68,12 +68,12 @@ const inner = record({
 
 function checked(value: unknown): FleetCertificate {
   const { v: _v, domain: _domain, ...certificate } = inner(value, 'certificate')
-  for (const peerId of certificate.peerIds) keyFromPeerId(peerId)
   if (new Set(certificate.peerIds).size !== certificate.peerIds.length) refuse('certificate.peerIds', 'PeerId twice')
   if (new Set(certificate.suites).size !== certificate.suites.length) refuse('certificate.suites', 'suite twice')
   if (certificate.notAfter <= certificate.notBefore) refuse('certificate.notAfter', 'not after notBefore')
   if (certificate.notAfter - certificate.notBefore > CERTIFICATE_MAX_LIFETIME_MS)
     refuse('certificate.notAfter', 'lifetime beyond five years')
+  for (const peerId of certificate.peerIds) keyFromPeerId(peerId)
   return certificate
 }
 

@@ -1,20 +1,11 @@
 /** `tallystick evidence verify FILE`: offline, needs neither fleet nor network. */
-import { EVIDENCE_MAX_CHARS } from '@tallystick/merkle-log/evidence'
-import { verifyEvidence } from '@tallystick/merkle-log/evidence-verify'
+import { verifyEvidenceText } from '@tallystick/merkle-log/evidence-verify'
 import { readText } from '../api.js'
-import { CommandError, EXIT, type ExitCode, type Printer } from '../outcome.js'
+import { EXIT, type ExitCode, type Printer } from '../outcome.js'
 
 export async function evidenceVerify(file: string, print: Printer): Promise<ExitCode> {
   const text = readText(file, 'evidence file')
-  if (text.length > EVIDENCE_MAX_CHARS)
-    throw new CommandError(EXIT.integrity, `The evidence file is longer than ${EVIDENCE_MAX_CHARS} characters.`)
-  let json: unknown
-  try {
-    json = JSON.parse(text)
-  } catch {
-    throw new CommandError(EXIT.integrity, 'The evidence file is not JSON.')
-  }
-  const result = verifyEvidence(json)
+  const result = verifyEvidenceText(text)
   for (const check of result.checks) print.line(`${check.ok ? 'ok    ' : 'FAILED'} ${check.name}  ${check.detail}`)
   for (const part of result.missing) print.line(`absent ${part}`)
   const { summary } = result

@@ -57,6 +57,7 @@ export class ChangeFeed {
   }
 
   async #read(): Promise<void> {
+    if (this.#listeners.size === 0) return // the last one has left since this look was planned
     try {
       const oldest = [...this.#listeners].map((listener) => listener.cursor).reduce((a, b) => (isBefore(a, b) ? a : b))
       const rows = await changesAfter(this.deps.db, oldest, PAGE)

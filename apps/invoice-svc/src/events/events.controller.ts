@@ -44,6 +44,7 @@ export class EventsController {
     }
     stream.once('close', close)
     request.raw.once('close', close)
+    if (request.raw.destroyed) close() // the client left while the feed was being opened
     stream.write('retry: 2000\n\n')
     reply.header('x-accel-buffering', 'no')
     return new StreamableFile(stream, { type: 'text/event-stream; charset=utf-8' })
