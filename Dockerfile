@@ -62,6 +62,5 @@ COPY --from=built-services /app/libs libs
 COPY --from=built-services /app/apps apps
 COPY tools/container/healthy.mjs tools/container/
 USER node
-EXPOSE 9464
 HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=6 CMD ["node", "tools/container/healthy.mjs"]
 CMD ["node", "apps/invoice-svc/dist/main.js"]

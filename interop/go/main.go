@@ -1,14 +1,16 @@
 // Command interop is a second implementation of suite TS1 and of the evidence file, written from docs/spec.
 //
-//	interop check VECTORS CASES NODE PEER
-//	                               all vectors of a folder, the evidence files of make-evidence.mts, and conversations
-//	                               with the product (NODE runs PEER, which is product-peer.mts)
+//	interop check VECTORS CASES CORPORA NODE PEER
+//	                               all vectors of a folder, the evidence files of make-evidence.mts, CORPORA/wycheproof
+//	                               where it is there, and conversations with the product (NODE runs PEER, which is
+//	                               product-peer.mts)
 //	interop verify-evidence FILE   one evidence file, offline; exit code 0 when every check holds
 package main
 
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"tallystick-interop/conversation"
@@ -18,16 +20,16 @@ import (
 
 func main() {
 	switch {
-	case len(os.Args) == 6 && os.Args[1] == "check":
-		os.Exit(check(os.Args[2], os.Args[3], os.Args[4], os.Args[5]))
+	case len(os.Args) == 7 && os.Args[1] == "check":
+		os.Exit(check(os.Args[2], os.Args[3], os.Args[4], os.Args[5], os.Args[6]))
 	case len(os.Args) == 3 && os.Args[1] == "verify-evidence":
 		os.Exit(verifyEvidence(os.Args[2]))
 	}
-	fmt.Fprintln(os.Stderr, "usage: interop check VECTORS CASES NODE PEER | interop verify-evidence FILE")
+	fmt.Fprintln(os.Stderr, "usage: interop check VECTORS CASES CORPORA NODE PEER | interop verify-evidence FILE")
 	os.Exit(2)
 }
 
-func check(folder, cases, node, peer string) int {
+func check(folder, cases, corpora, node, peer string) int {
 	passed, failed := 0, 0
 	report := func(name string, err error) {
 		if err == nil {
@@ -40,6 +42,13 @@ func check(folder, cases, node, peer string) int {
 	}
 	if err := vectors.Run(folder, report); err != nil {
 		report("vectors", err)
+	}
+	vectors.RunSignatures(report)
+	switch err := vectors.RunWycheproof(filepath.Join(corpora, "wycheproof"), report); {
+	case vectors.Absent(err):
+		fmt.Printf("skip Wycheproof: %v; TALLYSTICK_CORPORA names the folder that holds wycheproof/\n", err)
+	case err != nil:
+		report("Wycheproof", err)
 	}
 	if err := evidence.RunCases(cases, report); err != nil {
 		report("evidence", err)

@@ -3,9 +3,10 @@ import { Command, CommanderError } from 'commander'
 import { Api, findTarget, type TargetOptions } from './api.js'
 import { auditVerify, type AuditVerifyOptions } from './commands/audit.js'
 import { doctor } from './commands/doctor.js'
-import { evidenceVerify } from './commands/evidence.js'
+import { evidenceFetch, evidenceVerify } from './commands/evidence.js'
 import { invoiceImport, invoiceSend, invoiceShow, invoiceWatch, type WatchOptions } from './commands/invoice.js'
-import { peerAdd, peerList, peerVerify } from './commands/peer.js'
+import { inboxList, inboxVerdict } from './commands/inbox.js'
+import { peerAdd, peerConsent, peerInvite, peerList, peerVerify } from './commands/peer.js'
 import { CommandError, EXIT, type ExitCode, type Io, Printer } from './outcome.js'
 
 interface CommonOptions extends TargetOptions {
@@ -51,6 +52,9 @@ export async function run(args: readonly string[], io: Io): Promise<ExitCode> {
   )
 
   const evidence = group('evidence', 'evidence files')
+  verb(evidence, 'fetch <documentId> <file>', 'write the evidence of a document, sent or received, to a file').action(
+    (id: string, file: string, _options, command: Command) => online(command, (api) => evidenceFetch(api, id, file, print)),
+  )
   verb(evidence, 'verify <file>', 'check an evidence file offline', true).action(async (file: string, _options, command: Command) => {
     begin(command)
     exitCode = await evidenceVerify(file, print)
@@ -63,6 +67,14 @@ export async function run(args: readonly string[], io: Io): Promise<ExitCode> {
     .action((options: AuditVerifyOptions, command: Command) => online(command, (api) => auditVerify(api, options, print)))
 
   const peer = group('peer', 'other fleets')
+  verb(peer, 'invite', 'print this fleet’s invitation, for the other side’s `peer add`').action((_options, command: Command) =>
+    online(command, (api) => peerInvite(api, print)),
+  )
+  verb(peer, 'consent <fleetId>', 'allow sharing invoices, credit notes and verdicts with a peer, and logging that')
+    .option('--purpose <purpose...>', 'share, log or both', ['share', 'log'])
+    .action((id: string, options: { purpose: string[] }, command: Command) =>
+      online(command, (api) => peerConsent(api, id, options.purpose, print)),
+    )
   verb(peer, 'add <invitation>', 'pin a peer by its invitation: the line, a file, or - for standard input').action(
     (invitation: string, _options, command: Command) => online(command, (api) => peerAdd(api, invitation, print)),
   )
@@ -96,6 +108,17 @@ export async function run(args: readonly string[], io: Io): Promise<ExitCode> {
     .option('--until <stage>', 'stop at this stage; default: at the verdict')
     .option('--timeout <seconds>', 'give up, exit code 4')
     .action((id: string, options: WatchOptions, command: Command) => online(command, (api) => invoiceWatch(api, id, options, print)))
+
+  const inbox = group('inbox', 'what peers have sent')
+  verb(inbox, 'list', 'received documents, newest first')
+    .option('--state <state>', 'received, accepted, rejected, disputed or paid')
+    .action((options: { state?: string }, command: Command) => online(command, (api) => inboxList(api, options.state, print)))
+  verb(inbox, 'verdict <inboxId> <verdict>', 'accepted, rejected, disputed or paid: signed and sent back')
+    .option('--code <code>', 'reason of a rejection or dispute')
+    .option('--note <text>', 'for the sender’s people')
+    .action((id: string, verdict: string, options: { code?: string; note?: string }, command: Command) =>
+      online(command, (api) => inboxVerdict(api, id, verdict, options, print)),
+    )
 
   throwInsteadOfExit(program, io)
   try {

@@ -1,8 +1,10 @@
 /** relay-svc's own metrics; names and labels are part of the public surface. */
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
 
-export type HandshakeOutcome = 'accepted' | 'rate-limited' | 'unauthorized' | 'blocked' | 'over-capacity' | 'timeout' | 'failed'
-export type LimitLayer = 'handshake' | 'peer-messages' | 'peer-bytes' | 'bundle'
+const OUTCOMES = ['accepted', 'rate-limited', 'unauthorized', 'blocked', 'over-capacity', 'timeout', 'failed'] as const
+export type HandshakeOutcome = (typeof OUTCOMES)[number]
+const LAYERS = ['handshake', 'peer-messages', 'peer-bytes', 'bundle'] as const
+export type LimitLayer = (typeof LAYERS)[number]
 
 export class RelayMetrics {
   readonly handshakes: Counter<'outcome'>
@@ -49,5 +51,8 @@ export class RelayMetrics {
       buckets: [0.005, 0.02, 0.1, 0.5, 2, 10, 60],
       registers,
     })
+    // There from the start: a rate needs two samples, and a dashboard tells "none" from "not measured".
+    for (const outcome of OUTCOMES) this.handshakes.inc({ outcome }, 0)
+    for (const layer of LAYERS) this.rateLimited.inc({ layer }, 0)
   }
 }

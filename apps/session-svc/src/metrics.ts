@@ -23,7 +23,7 @@ export function sessionMetrics(registry: Registry, lockedBytes: () => number): S
       this.set(lockedBytes())
     },
   })
-  return {
+  const metrics: SessionMetrics = {
     messages: new Counter({
       name: 'tallystick_session_messages_total',
       help: 'Messages sealed (out) and opened (in).',
@@ -61,6 +61,10 @@ export function sessionMetrics(registry: Registry, lockedBytes: () => number): S
     }),
     rateLimited: sharedCounter(registry),
   }
+  // There from the start: a rate needs two samples, and a dashboard tells "none" from "not measured".
+  for (const direction of ['in', 'out']) metrics.messages.inc({ direction }, 0)
+  metrics.rateLimited.inc({ layer: 'bundle' }, 0)
+  return metrics
 }
 
 /** `tallystick_rate_limited_total` is one name for all services; the registry of a process may have it already. */

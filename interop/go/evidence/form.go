@@ -10,12 +10,20 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
 const (
 	format        = "tallystick-evidence/v1"
 	maxCharacters = 8 << 20
+
+	maxCertificateBytes = 4096
+	maxStatementBytes   = 2048
+	maxReceiptBytes     = 64 << 10
+	maxVerdictBytes     = 16 << 10
+	maxLeafBytes        = 4096
+	maxNote             = 8192
 )
 
 type logEntry struct {
@@ -81,12 +89,34 @@ func (o object) into(name string, target any) bool {
 
 func (o object) text(name string) (text string) { o.into(name, &text); return text }
 
-func (o object) base64(name string) []byte {
+func (o object) shortText(name string, most int) string {
+	text := o.text(name)
+	if units(text) > most {
+		o.fail(name, fmt.Sprintf("longer than %d", most))
+	}
+	return text
+}
+
+// units is the length of a text in UTF-16, in which docs/spec counts characters.
+func units(text string) int { return len(utf16.Encode([]rune(text))) }
+
+func (o object) uuid(name string) string {
+	text := o.text(name)
+	if !isUUID(text) {
+		o.fail(name, "not a UUID")
+	}
+	return text
+}
+
+func (o object) base64(name string, most int) []byte {
 	text := o.text(name)
 	decoded, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	// The decoder of the standard library skips line ends; one spelling only is allowed here.
 	if err != nil || base64.RawURLEncoding.EncodeToString(decoded) != text {
 		o.fail(name, "not base64url without padding")
+	}
+	if len(decoded) > most {
+		o.fail(name, fmt.Sprintf("more than %d bytes", most))
 	}
 	return decoded
 }
@@ -137,8 +167,8 @@ func open(raw []byte, path string, err *error) object {
 }
 
 func parse(data []byte) (*file, error) {
-	if utf8.RuneCount(data) > maxCharacters {
-		return nil, errors.New("longer than 8 Mi characters")
+	if !utf8.Valid(data) || units(string(data)) > maxCharacters {
+		return nil, errors.New("not UTF-8, or longer than 8 Mi characters")
 	}
 	var raw json.RawMessage
 	decoder := json.NewDecoder(bytes.NewReader(data))
@@ -148,21 +178,18 @@ func parse(data []byte) (*file, error) {
 	if _, err := decoder.Token(); err != io.EOF {
 		return nil, errors.New("something after the JSON value")
 	}
-	var err error
+	err := namesOnce(json.NewDecoder(bytes.NewReader(data)))
 	f := &file{}
 	top := open(raw, "", &err)
 	if top.text("format") != format {
 		top.fail("format", "unknown")
 	}
 	document := top.object("document")
-	f.kind, f.documentID = document.text("kind"), document.text("documentId")
-	f.digest, f.body, f.statement = document.hex32("contentDigest"), document.base64("body"), document.base64("statement")
+	f.kind, f.documentID = document.text("kind"), document.uuid("documentId")
+	f.digest, f.body, f.statement = document.hex32("contentDigest"), document.base64("body", 4<<20), document.base64("statement", maxStatementBytes)
 	document.done()
 	if err == nil && (!oneOf(statementKinds, f.kind) || f.kind == "verdict") {
 		document.fail("kind", "not of a document")
-	}
-	if err == nil && !isUUID(f.documentID) {
-		document.fail("documentId", "not a UUID")
 	}
 	f.sender, f.recipient = parseSide(top.object("sender")), parseSide(top.object("recipient"))
 	if top.has("receipt") {
@@ -170,7 +197,7 @@ func parse(data []byte) (*file, error) {
 		f.receipt = &struct {
 			messageID string
 			body      []byte
-		}{receipt.text("messageId"), receipt.base64("body")}
+		}{receipt.uuid("messageId"), receipt.base64("body", maxReceiptBytes)}
 		receipt.done()
 	}
 	if top.has("verdicts") {
@@ -180,7 +207,7 @@ func parse(data []byte) (*file, error) {
 		}
 		for i, raw := range list {
 			verdict := open(raw, fmt.Sprintf("verdicts[%d].", i), &err)
-			f.verdicts = append(f.verdicts, struct{ body, statement []byte }{verdict.base64("body"), verdict.base64("statement")})
+			f.verdicts = append(f.verdicts, struct{ body, statement []byte }{verdict.base64("body", maxVerdictBytes), verdict.base64("statement", maxStatementBytes)})
 			verdict.done()
 		}
 	}
@@ -188,11 +215,42 @@ func parse(data []byte) (*file, error) {
 	return f, err
 }
 
+// namesOnce walks one JSON value and fails at an object that has a name twice; encoding/json would keep the last.
+func namesOnce(decoder *json.Decoder) error {
+	token, err := decoder.Token()
+	if err != nil {
+		return err
+	}
+	bracket, _ := token.(json.Delim)
+	if bracket != '{' && bracket != '[' {
+		return nil
+	}
+	seen := map[string]bool{}
+	for decoder.More() {
+		if bracket == '{' {
+			name, err := decoder.Token()
+			if err != nil {
+				return err
+			}
+			text, _ := name.(string)
+			if seen[text] {
+				return fmt.Errorf("%q is given twice", text)
+			}
+			seen[text] = true
+		}
+		if err := namesOnce(decoder); err != nil {
+			return err
+		}
+	}
+	_, err = decoder.Token()
+	return err
+}
+
 func parseSide(o object) side {
-	s := side{certificate: o.base64("certificate")}
+	s := side{certificate: o.base64("certificate", maxCertificateBytes)}
 	if o.has("log") {
 		l := o.object("log")
-		s.log = &logPart{vkey: l.text("vkey")}
+		s.log = &logPart{vkey: l.shortText("vkey", 400)}
 		list := l.list("entries")
 		if len(list) < 1 || len(list) > 64 {
 			l.fail("entries", "not 1 to 64")
@@ -207,8 +265,15 @@ func parseSide(o object) side {
 }
 
 func parseEntry(o object) logEntry {
-	e := logEntry{leaf: o.base64("leaf"), salt: o.hex32("salt"), index: o.integer("index"), size: o.integer("size"), note: o.text("note")}
-	for i, raw := range o.list("proof") {
+	e := logEntry{leaf: o.base64("leaf", maxLeafBytes), salt: o.hex32("salt"), index: o.integer("index"), size: o.integer("size"), note: o.shortText("note", maxNote)}
+	if e.size < 1 {
+		o.fail("size", "0")
+	}
+	list := o.list("proof")
+	if len(list) > 63 {
+		o.fail("proof", "more than 63")
+	}
+	for i, raw := range list {
 		var text string
 		_ = json.Unmarshal(raw, &text) // what is not text is refused as hex
 		hash, err := hex32(text)

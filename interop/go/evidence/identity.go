@@ -11,7 +11,6 @@ import (
 	"math/big"
 	"strings"
 	"unicode"
-	"unicode/utf8"
 
 	"tallystick-interop/cbor"
 	"tallystick-interop/ts1"
@@ -77,11 +76,11 @@ func ownKind(f *cbor.Fields, domain string) error {
 
 // ReadCertificate checks form, PeerIds, fleet id and signature; validity is the caller's, at the time that counts.
 func ReadCertificate(data []byte) (*Certificate, error) {
-	payload, signature, err := signed(data, 4096)
+	payload, signature, err := signed(data, maxCertificateBytes)
 	if err != nil {
 		return nil, err
 	}
-	f := cbor.Open(payload, cbor.Limits{MaxBytes: 4096, MaxDepth: 2, MaxItems: 64})
+	f := cbor.Open(payload, cbor.Limits{MaxBytes: maxCertificateBytes, MaxDepth: 2, MaxItems: 64})
 	if err := ownKind(f, "tallystick/certificate/v1"); err != nil {
 		return nil, err
 	}
@@ -94,8 +93,14 @@ func ReadCertificate(data []byte) (*Certificate, error) {
 	if err := f.Done(); err != nil {
 		return nil, err
 	}
-	if _, err := names(suites); err != nil {
+	suiteNames, err := names(suites)
+	if err != nil {
 		return nil, fmt.Errorf("suites: %w", err)
+	}
+	for _, name := range suiteNames {
+		if len(name) > 16 || name[0] < 'A' || name[0] > 'Z' || !only(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") {
+			return nil, fmt.Errorf("suite %q", name)
+		}
 	}
 	if c.PeerIDs, err = names(peers); err != nil {
 		return nil, fmt.Errorf("peerIds: %w", err)
@@ -135,13 +140,17 @@ func names(list []any) ([]string, error) {
 }
 
 func plainName(name string) bool {
-	for _, r := range name {
-		if unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) {
+	return name != "" && units(name) <= maxNameLength && visible(name)
+}
+
+// visible says whether a text has none of the characters that docs/spec/identity.md §2 calls invisible.
+func visible(text string) bool {
+	for _, r := range text {
+		if unicode.In(r, unicode.Cc, unicode.Cf, unicode.Cs, unicode.Co, unicode.Zl, unicode.Zp) {
 			return false
 		}
 	}
-	length := utf8.RuneCountInString(name)
-	return length >= 1 && length <= maxNameLength
+	return true
 }
 
 // ed25519PeerID: base58btc of 00 24 (identity multihash of 36 bytes), 08 01 12 20 (protobuf of an Ed25519 key), key.
@@ -180,11 +189,11 @@ var statementKinds = []string{"invoice", "credit-note", "quote", "payment-reques
 
 // ReadStatement checks the form only.
 func ReadStatement(data []byte) (*Statement, error) {
-	payload, signature, err := signed(data, 2048)
+	payload, signature, err := signed(data, maxStatementBytes)
 	if err != nil {
 		return nil, err
 	}
-	f := cbor.Open(payload, cbor.Limits{MaxBytes: 2048, MaxDepth: 1, MaxItems: 32})
+	f := cbor.Open(payload, cbor.Limits{MaxBytes: maxStatementBytes, MaxDepth: 1, MaxItems: 32})
 	if err := ownKind(f, "tallystick/document/v1"); err != nil {
 		return nil, err
 	}
@@ -247,6 +256,7 @@ func isFleetID(text string) bool {
 	return len(text) == 56 && strings.HasPrefix(text, "tsf1") && only(text[4:], "abcdefghijklmnopqrstuvwxyz234567")
 }
 
+// isUUID: lower case, a version of RFC 9562 and its variant (docs/spec/payload.md §1).
 func isUUID(text string) bool {
 	parts := strings.Split(text, "-")
 	if len(parts) != 5 {
@@ -257,5 +267,5 @@ func isUUID(text string) bool {
 			return false
 		}
 	}
-	return true
+	return only(parts[2][:1], "12345678") && only(parts[3][:1], "89ab")
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/transparency-dev/merkle/proof"
 	"github.com/transparency-dev/merkle/rfc6962"
@@ -111,10 +112,10 @@ func (r *Result) certificate(name string, data []byte, at uint64) *Certificate {
 }
 
 func receiptNames(body []byte, messageID string, digest []byte) error {
-	f := cbor.Open(body, cbor.Limits{MaxBytes: 64 << 10, MaxDepth: 3, MaxItems: 10_000})
+	f := cbor.Open(body, cbor.Limits{MaxBytes: maxReceiptBytes, MaxDepth: 3, MaxItems: 10_000})
 	items := f.List("items")
-	if f.Has("checkpoint") {
-		f.Text("checkpoint")
+	if f.Has("checkpoint") && units(f.Text("checkpoint")) > maxNote {
+		return errors.New("a long checkpoint")
 	}
 	if err := f.Done(); err != nil {
 		return err
@@ -161,11 +162,16 @@ func (r *Result) verdicts(f *file, document *Statement) (digests [][]byte) {
 }
 
 func readVerdict(body []byte, documentID string, digest []byte) (string, error) {
-	f := cbor.Open(body, cbor.Limits{MaxBytes: 16 << 10, MaxDepth: 1, MaxItems: 32})
+	f := cbor.Open(body, cbor.Limits{MaxBytes: maxVerdictBytes, MaxDepth: 1, MaxItems: 32})
 	id, of, verdict := f.Text("documentId"), f.Bytes("contentDigest", 32, 32), f.Text("verdict")
-	for _, optional := range []string{"code", "note"} {
-		if f.Has(optional) {
-			f.Text(optional)
+	if f.Has("code") {
+		if code := f.Text("code"); code == "" || len(code) > 32 || strings.ContainsFunc(code, notInCode) {
+			return "", errors.New("code of a verdict")
+		}
+	}
+	if f.Has("note") {
+		if note := f.Text("note"); note == "" || units(note) > 2000 || !visible(strings.ReplaceAll(note, "\n", "")) {
+			return "", errors.New("note of a verdict")
 		}
 	}
 	f.Uint("at", maxSafe)
@@ -176,6 +182,10 @@ func readVerdict(body []byte, documentID string, digest []byte) (string, error) 
 		return "", fmt.Errorf("verdict %q", verdict)
 	}
 	return verdict, unless(id == documentID && bytes.Equal(of, digest), "about another document")
+}
+
+func notInCode(r rune) bool {
+	return r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("._-", r)
 }
 
 // subject is what a leaf of one type may be about: a kind of document, and the digests of that kind in the file.
@@ -192,7 +202,7 @@ func (r *Result) log(name string, l *logPart, own, other *Certificate, wanted ma
 	key := r.add(unless(l.vkey == own.Vkey(), "not the log key of the certificate"), "%s.log.key", name)
 	roots := map[uint64][]byte{}
 	for i, e := range l.entries {
-		r.add(commitment(e, other, wanted), "%s.log[%d].commitment", name, i)
+		r.add(commitment(e, own, other, wanted), "%s.log[%d].commitment", name, i)
 		if !key {
 			continue
 		}
@@ -209,10 +219,9 @@ func (r *Result) log(name string, l *logPart, own, other *Certificate, wanted ma
 	}
 }
 
-func commitment(e logEntry, other *Certificate, wanted map[string]subject) error {
-	f := cbor.Open(e.leaf, cbor.Limits{MaxBytes: 4096, MaxDepth: 2, MaxItems: 64})
-	f.Text("eventId")
-	f.Text("actor")
+func commitment(e logEntry, own, other *Certificate, wanted map[string]subject) error {
+	f := cbor.Open(e.leaf, cbor.Limits{MaxBytes: maxLeafBytes, MaxDepth: 2, MaxItems: 64})
+	id, actor := f.Text("eventId"), f.Text("actor")
 	f.Uint("at", maxSafe)
 	stream, event := f.Text("stream"), f.Text("type")
 	body := cbor.FieldsOf(f.Any("body"))
@@ -221,9 +230,12 @@ func commitment(e logEntry, other *Certificate, wanted map[string]subject) error
 	}
 	peer, committed := body.Text("peer"), body.Text("commitment")
 	kind := body.Text("kind")
-	body.Text("messageId")
+	message := body.Text("messageId")
 	if err := body.Done(); err != nil {
 		return err
+	}
+	if !isUUID(id) || !isUUID(message) || actor != own.FleetID && !isService(actor) {
+		return errors.New("event id, message id or actor")
 	}
 	if stream != "sharing" || peer != other.FleetID {
 		return errors.New("another stream or fleet")
@@ -238,6 +250,12 @@ func commitment(e logEntry, other *Certificate, wanted map[string]subject) error
 		}
 	}
 	return fmt.Errorf("does not open to what a %s of this side may be about", event)
+}
+
+// isService says whether an actor is a service name (docs/spec/audit-log.md §2).
+func isService(actor string) bool {
+	name, found := strings.CutSuffix(actor, "-svc")
+	return found && len(name) >= 1 && len(name) <= 16 && only(name, "abcdefghijklmnopqrstuvwxyz")
 }
 
 // strictVerifier is a note.Verifier with the signature rule of docs/spec/session.md §1.2.

@@ -1,7 +1,21 @@
-/** `tallystick evidence verify FILE`: offline, needs neither fleet nor network. */
+/** `tallystick evidence fetch` from a fleet, and `verify FILE`: offline, needs neither fleet nor network. */
+import { writeFileSync } from 'node:fs'
 import { verifyEvidenceText } from '@tallystick/merkle-log/evidence-verify'
-import { readText } from '../api.js'
-import { EXIT, type ExitCode, type Printer } from '../outcome.js'
+import { type Api, readText } from '../api.js'
+import { CommandError, EXIT, type ExitCode, type Printer } from '../outcome.js'
+
+/** @param file where to write it; an existing file is not overwritten */
+export async function evidenceFetch(api: Api, documentId: string, file: string, print: Printer): Promise<ExitCode> {
+  const text = await api.text(`/v1/documents/${encodeURIComponent(documentId)}/evidence`, 'application/json')
+  try {
+    writeFileSync(file, text, { flag: 'wx' })
+  } catch (error) {
+    throw new CommandError(EXIT.usage, `${file} could not be written: ${(error as Error).message}`)
+  }
+  print.line(`${file}: check it with \`tallystick evidence verify\`, with or without a network`)
+  print.result({ file })
+  return EXIT.ok
+}
 
 export async function evidenceVerify(file: string, print: Printer): Promise<ExitCode> {
   const text = readText(file, 'evidence file')

@@ -1,4 +1,4 @@
-/** `tallystick peer add|verify|list`. */
+/** `tallystick peer invite|add|verify|consent|list`. */
 import { existsSync } from 'node:fs'
 import { type Api, readText } from '../api.js'
 import { EXIT, type ExitCode, type Printer } from '../outcome.js'
@@ -27,6 +27,27 @@ export async function peerAdd(api: Api, invitation: string, print: Printer): Pro
     print.line(`  ${peer.fingerprint}`)
   }
   print.result(peer)
+  return EXIT.ok
+}
+
+/** The line that the other side gives to `peer add`. */
+export async function peerInvite(api: Api, print: Printer): Promise<ExitCode> {
+  const fleet = await api.get<{ invitation: string; fingerprint: string }>('/v1/fleet')
+  print.line(fleet.invitation)
+  print.result({ invitation: fleet.invitation, fingerprint: fleet.fingerprint })
+  return EXIT.ok
+}
+
+const KINDS = ['invoice', 'credit-note', 'verdict']
+
+/** Nothing is sent to a peer without a consent to share; a consent to log lets the audit log prove what was exchanged. */
+export async function peerConsent(api: Api, id: string, purposes: readonly string[], print: Printer): Promise<ExitCode> {
+  const granted: unknown[] = []
+  for (const purpose of purposes) {
+    granted.push(await api.post('/v1/consents', { peerId: id, purpose, kinds: KINDS }))
+    print.line(`consent to ${purpose} ${KINDS.join(', ')} with ${id}`)
+  }
+  print.result({ items: granted })
   return EXIT.ok
 }
 
