@@ -6,6 +6,7 @@
  * |---|---|---|
  * | secrets/SERVICE | the service's TALLYSTICK_SECRETS_DIR | that service |
  * | secrets/launcher | API tokens, all passwords | nothing that stays up |
+ * | tokens | one API token a file | cli, while a command runs |
  * | migrate | passwords of the database roles, the superuser's URL | migrate |
  * | postgres, grafana | the first password of that program's administrator | that program |
  * | nats | nats.conf, which holds public keys only | nats |
@@ -16,7 +17,7 @@ import path from 'node:path'
 import { natsServerConfig } from '@tallystick/nats-rpc/server-config'
 import { SHORTS, serviceOf } from '../paths.ts'
 import { asRole, onDatabase, roleName } from '../prisma/roles.ts'
-import { ensureFleetSecrets } from '../secrets/fleet-secrets.ts'
+import { ensureFleetSecrets, TOKEN_NAMES } from '../secrets/fleet-secrets.ts'
 import { writeSecret } from '../secrets/write-secret.ts'
 
 /** Group ids of the official images of PostgreSQL and Grafana. */
@@ -57,6 +58,8 @@ export function prepareFleet(root: string, fleet: string, { groups = { postgres:
 
   const natsConf = `${natsServerConfig({ port: NATS_PORT, host: '0.0.0.0', users: secrets.natsUsers })}http: "${NATS_MONITOR}"\n`
   writeSecret(path.join(root, 'nats', 'nats.conf'), natsConf)
+
+  for (const name of TOKEN_NAMES) writeSecret(path.join(root, 'tokens', name), `${secrets.tokens[name]}\n`)
 
   // Last: a fleet that has its name was prepared whole.
   if (owner === undefined) writeSecret(nameFile, `${fleet}\n`)

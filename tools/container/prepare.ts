@@ -38,7 +38,7 @@ function prepare(fleet: string): void {
 }
 
 function token(which: TokenName): void {
-  const file = path.join(ROOT, 'secrets', 'launcher', 'tokens.json')
+  const file = path.join(ROOT, 'tokens', which)
   if (!existsSync(file)) return fail('this fleet has no tokens yet: start it first', 1)
-  print((JSON.parse(readFileSync(file, 'utf8')) as Record<TokenName, string>)[which])
+  print(readFileSync(file, 'utf8').trim())
 }

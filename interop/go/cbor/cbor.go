@@ -50,7 +50,7 @@ func Decode(data []byte, limits Limits) (any, error) {
 	if len(data) > limits.MaxBytes {
 		return nil, refuse("%d bytes", len(data))
 	}
-	r := &reader{data: data, limits: limits}
+	r := &reader{data: data, limits: limits, items: -1} // the outermost value is no item
 	value, err := r.value(0)
 	if err != nil {
 		return nil, err

@@ -42,9 +42,9 @@ type Bundle struct {
 }
 
 var (
-	envelopeLimits = cbor.Limits{MaxBytes: 4<<20 + 64<<10, MaxDepth: 1, MaxItems: 9}
-	partLimits     = cbor.Limits{MaxBytes: 2048, MaxDepth: 1, MaxItems: 32}
-	bundleLimits   = cbor.Limits{MaxBytes: 16 << 10, MaxDepth: 2, MaxItems: 64}
+	envelopeLimits = cbor.Limits{MaxBytes: 4<<20 + 64<<10, MaxDepth: 1, MaxItems: 8}
+	partLimits     = cbor.Limits{MaxBytes: 2048, MaxDepth: 1, MaxItems: 16}
+	bundleLimits   = cbor.Limits{MaxBytes: 16 << 10, MaxDepth: 2, MaxItems: 40}
 )
 
 // Smallest bucket and tag; no upper limit but that of the envelope.
@@ -67,22 +67,23 @@ func kindByte(kind string) []byte {
 // DecodeEnvelope reads an envelope, its header and its handshake.
 func DecodeEnvelope(data []byte) (*Envelope, error) {
 	f := cbor.Open(data, envelopeLimits)
-	e := &Envelope{
-		HeaderBytes: f.Bytes("header", 1, 256),
-		Commit:      f.Bytes("commit", 32, 32),
-		Ciphertext:  f.Bytes("ciphertext", leastCiphertext, envelopeLimits.MaxBytes),
+	e := &Envelope{HeaderBytes: f.Bytes("header", 1, 256)}
+	if err := schema(f.Err()); err != nil {
+		return nil, err
 	}
+	// Version and suite are judged before anything else, since another version may have other fields.
+	header, err := decodeHeader(e.HeaderBytes)
+	if err != nil {
+		return nil, err
+	}
+	e.Header = *header
+	e.Commit, e.Ciphertext = f.Bytes("commit", 32, 32), f.Bytes("ciphertext", leastCiphertext, envelopeLimits.MaxBytes)
 	if f.Has("handshake") {
 		e.HandshakeBytes = f.Bytes("handshake", 1, 2048)
 	}
 	if err := schema(f.Done()); err != nil {
 		return nil, err
 	}
-	header, err := decodeHeader(e.HeaderBytes)
-	if err != nil {
-		return nil, err
-	}
-	e.Header = *header
 	if e.HandshakeBytes != nil {
 		if e.Handshake, err = DecodeHandshake(e.HandshakeBytes); err != nil {
 			return nil, err
@@ -102,7 +103,7 @@ func (e *Envelope) Encode() []byte {
 
 func decodeHeader(data []byte) (*Header, error) {
 	f := cbor.Open(data, partLimits)
-	version, name := f.Uint("v", math.MaxUint64), f.Text("suite")
+	version, name := f.Uint("v", math.MaxUint32), f.Text("suite")
 	if err := schema(f.Err()); err != nil {
 		return nil, err
 	}
@@ -165,7 +166,7 @@ func (h *Handshake) Encode() []byte {
 // DecodeBundle reads a bundle; its signatures are checked by Initiate.
 func DecodeBundle(data []byte) (*Bundle, error) {
 	f := cbor.Open(data, bundleLimits)
-	version := f.Uint("v", math.MaxUint64)
+	version := f.Uint("v", math.MaxUint32)
 	if err := schema(f.Err()); err != nil {
 		return nil, err
 	}

@@ -14,8 +14,8 @@ import (
 )
 
 type wycheproofTest struct {
-	TcID                                      int
-	Comment, Result                           string
+	TcID                              int
+	Comment, Result                   string
 	Msg, Sig, Private, Public, Shared Hex
 }
 

@@ -399,6 +399,28 @@ export function envelopeVectors(arena: SecretArena): VectorFile<EnvelopeCase> {
       encode({ ...parts, header: encode({ ...header, dh: new Uint8Array(0) }) }),
     ),
     one('envelope', 'version', 'version 2', 'UnsupportedVersion', encode({ ...parts, header: encode({ ...header, v: 2 }) })),
+    one(
+      'envelope',
+      'version-fields',
+      'version 2 with other fields, in a header that stands in an envelope with other fields',
+      'UnsupportedVersion',
+      encode({ header: encode({ v: 2, suite: 'TS1', key: random(32) }), ciphertext: 'text' }),
+    ),
+    one(
+      'envelope',
+      'version-large',
+      'a version beyond 32 bits',
+      'Serialization',
+      encode({ ...parts, header: encode({ ...header, v: 2 ** 32 }) }),
+    ),
+    one('envelope', 'no-suite', 'version 2 without a suite', 'Serialization', encode({ ...parts, header: encode({ v: 2 }) })),
+    one(
+      'envelope',
+      'five-fields',
+      'version 2 in an envelope of five fields',
+      'Serialization',
+      encode({ ...withHandshake, header: encode({ ...header, v: 2 }), more: 1 }),
+    ),
     one('envelope', 'suite', 'another suite', 'UnsupportedVersion', encode({ ...parts, header: encode({ ...header, suite: 'TS2' }) })),
     one(
       'envelope',
@@ -410,6 +432,7 @@ export function envelopeVectors(arena: SecretArena): VectorFile<EnvelopeCase> {
     one('bundle', 'bundle', 'with a one-time prekey', 'ok', encodeBundle(bundle)),
     one('bundle', 'bundle-last-resort', 'without one', 'ok', encodeBundle(bundleOf(b, { opk: false, kind: 'last-resort' }))),
     one('bundle', 'bundle-version', 'version 2', 'UnsupportedVersion', encode({ ...wire, v: 2 })),
+    one('bundle', 'bundle-version-fields', 'version 2 with other fields', 'UnsupportedVersion', encode({ v: 2, keys: [] })),
     one('bundle', 'bundle-kind', 'unknown kind', 'Serialization', encode({ ...wire, pq: { ...wire.pq, kind: 'other' } })),
     one(
       'bundle',

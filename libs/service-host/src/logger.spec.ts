@@ -179,6 +179,13 @@ describe('a line', () => {
     expect(lines).toHaveLength(5)
   })
 
+  it('keeps a path in a stack that has the length of a key, and no key in its place', () => {
+    const path = `/${'a'.repeat(42)}`
+    expect(scrub(`at file:${path}.spec.ts:190:36`)).toBe(`at file:${path}.spec.ts:190:36`)
+    expect(scrub(`the key ${path}. Then`)).toBe('the key [redacted]. Then')
+    expect(scrub(`${path}.ts`)).toBe('[redacted].ts')
+  })
+
   it('is still JSON after scrubbing', () => {
     const { log, lines } = capture()
     for (const key of keys) for (const text of Object.values(forms(key))) log.warn({ reason: text, what: `x"${text}\\` }, `y${text}z"`)

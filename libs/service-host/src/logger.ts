@@ -66,8 +66,9 @@ const MAX_CAUSES = 3
 /** Public ids that have the length of encoded keys. */
 const PUBLIC_ID = /(tsf1[a-z2-7]{52}|12D3KooW[1-9A-HJ-NP-Za-km-z]{44})(?![0-9A-Za-z])/
 const HEX = /(?<![0-9A-Fa-f])[0-9A-Fa-f]{64,}(?![0-9A-Fa-f])/g
-/** 32, 33 or 64 bytes in base64 or base64url. */
-const BASE64 = /(?<![A-Za-z0-9+/_-])(?:[A-Za-z0-9+/_-]{85,88}|[A-Za-z0-9+/_-]{43,44})={0,2}(?![A-Za-z0-9+/_=-])/g
+/** 32, 33 or 64 bytes in base64 or base64url; a path in a stack (`…/name.spec.ts:1:2`) may have the same length. */
+const BASE64 =
+  /(?<![A-Za-z0-9+/_-])(?:[A-Za-z0-9+/_-]{85,88}|[A-Za-z0-9+/_-]{43,44})={0,2}(?![A-Za-z0-9+/_=-])(?!(?:\.[a-z]{2,5}){1,2}:\d)/g
 const BYTE_ARRAY = /\d{1,3}(?:\s{0,8},\s{0,8}\d{1,3}){15,}/g
 /** `{"0":1,"1":2,…}`, as JSON renders a Uint8Array, with or without escaped quotes. */
 const INDEXED_BYTES = /(?:\\{0,4}["']?\d{1,4}\\{0,4}["']?\s{0,8}:\s{0,8}\d{1,3}\s{0,8},?\s{0,8}){16,}/g

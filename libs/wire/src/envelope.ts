@@ -19,7 +19,7 @@ export const MAX_ENVELOPE_BYTES = MAX_PLAINTEXT_BYTES + 64 * 1024
 /** Four fields and their keys; anything that counts more items is no envelope. */
 const ENVELOPE_ITEMS = 8
 const HEADER_ITEMS = 16
-const HANDSHAKE_ITEMS = 18
+const HANDSHAKE_ITEMS = 16
 const MAX_HEADER_BYTES = 256
 const MAX_HANDSHAKE_BYTES = 2048
 /** 16-byte tag over at least the smallest size bucket. */
@@ -97,10 +97,11 @@ export function encodeHeader(header: Header): Uint8Array {
 /** @throws ProtocolError Serialization, UnsupportedVersion */
 export function decodeHeader(bytes: Uint8Array): Header {
   const raw = fields(decode(bytes, { maxBytes: MAX_HEADER_BYTES, maxDepth: 1, maxItems: HEADER_ITEMS }), 'header')
-  if (raw['v'] !== ENVELOPE_VERSION || raw['suite'] !== SUITE) {
-    if (!Number.isSafeInteger(raw['v']) || typeof raw['suite'] !== 'string') throw new ProtocolError('Serialization', 'header: no version')
+  // Before the other fields: another version may have others.
+  const version = uint32(raw, 'v')
+  if (typeof raw['suite'] !== 'string') throw new ProtocolError('Serialization', 'header: no suite')
+  if (version !== ENVELOPE_VERSION || raw['suite'] !== SUITE)
     throw new ProtocolError('UnsupportedVersion', 'header: this version or suite is unknown here')
-  }
   const header: Header = {
     v: 1,
     suite: 'TS1',
