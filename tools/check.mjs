@@ -4,6 +4,7 @@ import { readFileSync, readdirSync, existsSync, statSync } from 'node:fs'
 import path from 'node:path'
 import { promisify } from 'node:util'
 import { checkDocuments } from './check-documents.mjs'
+import { checkLimits } from './check-limits.mjs'
 
 const run = promisify(execFile)
 const root = path.resolve(import.meta.dirname, '..')
@@ -111,6 +112,7 @@ const checks = {
     )
   },
   documents: async () => checkDocuments(root),
+  limits: async () => checkLimits(root),
   async 'no traces of the machine'() {
     const { out } = await sh('git', ['ls-files', '-z'])
     const problems = []
