@@ -7,7 +7,7 @@ import { Gauge, type Registry } from 'prom-client'
 import type { SqlExecutor } from './outbox.js'
 
 export interface SqlTransaction extends SqlExecutor {
-  $queryRaw<T = unknown>(query: TemplateStringsArray, ...values: string[]): PromiseLike<T>
+  $queryRaw<T = unknown>(query: TemplateStringsArray, ...values: (string | number)[]): PromiseLike<T>
 }
 
 /** What a Prisma client offers and the pump uses. */
@@ -116,7 +116,7 @@ export class AuditPump {
       const rows = await tx.$queryRaw<Row[]>`
         SELECT event_id::text AS event_id, event FROM audit_outbox
         WHERE event_id NOT IN (SELECT value::uuid FROM jsonb_array_elements_text(${JSON.stringify([...this.#refusedRows])}::jsonb))
-        ORDER BY id LIMIT 256`
+        ORDER BY id LIMIT ${AUDIT_BATCH}`
       const events = this.#readable(rows)
       if (events.length === 0) return rows.length === 0 ? 'empty' : 'more'
       const answer = await this.#options.rpc.call(auditAppend, { events })

@@ -148,7 +148,8 @@ const [QUOTE, BACKSLASH, COLON] = [0x22, 0x5c, 0x3a]
 /** How many names of fields valid JSON text holds: texts that a colon follows. */
 function namesWritten(json: string): number {
   let names = 0
-  for (let start = json.indexOf('"'); start >= 0; ) {
+  let start = json.indexOf('"')
+  while (start >= 0) {
     let end = start + 1
     while (json.charCodeAt(end) !== QUOTE) end += json.charCodeAt(end) === BACKSLASH ? 2 : 1
     let next = end + 1

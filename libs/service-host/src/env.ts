@@ -1,4 +1,5 @@
 /** The environment variables of every service. Errors name a variable and never print its value. */
+import { BREAKER_FAILURES, BREAKER_MAX_RESET_MS, BREAKER_RESET_MS, BREAKER_WINDOW_MS } from '@tallystick/nats-rpc/breaker'
 import { z } from 'zod'
 
 const port = z.coerce.number().int().min(0).max(65_535)
@@ -17,10 +18,10 @@ export const baseEnv = z.object({
   TALLYSTICK_CLOCK_FILE: z.string().min(1).optional(),
   TALLYSTICK_WIRE_TAP: z.string().min(1).optional(),
   /** The circuit breakers of calls to other services. @see docs/spec/bus.md §5 */
-  TALLYSTICK_BREAKER_FAILURES: z.coerce.number().int().min(1).default(5),
-  TALLYSTICK_BREAKER_WINDOW_MS: z.coerce.number().int().min(1).default(60_000),
-  TALLYSTICK_BREAKER_RESET_MS: z.coerce.number().int().min(1).default(120_000),
-  TALLYSTICK_BREAKER_MAX_RESET_MS: z.coerce.number().int().min(1).default(900_000),
+  TALLYSTICK_BREAKER_FAILURES: z.coerce.number().int().min(1).default(BREAKER_FAILURES),
+  TALLYSTICK_BREAKER_WINDOW_MS: z.coerce.number().int().min(1).default(BREAKER_WINDOW_MS),
+  TALLYSTICK_BREAKER_RESET_MS: z.coerce.number().int().min(1).default(BREAKER_RESET_MS),
+  TALLYSTICK_BREAKER_MAX_RESET_MS: z.coerce.number().int().min(1).default(BREAKER_MAX_RESET_MS),
 })
 export type BaseEnv = z.output<typeof baseEnv>
 
