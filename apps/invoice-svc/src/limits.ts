@@ -1,9 +1,11 @@
 /**
- * Every limit, quota and timeout of invoice-svc, each with its reason. All can be overridden where the app is built;
- * the rate also by TALLYSTICK_API_RATE_PER_MINUTE.
+ * Every limit, quota and timeout of invoice-svc, each with its reason. `TALLYSTICK_INVOICE_<NAME>`
+ * overrides one; what the API's description promises (pages, keys, the minute of a rate) stays as it is.
  * @see docs/limits.md
  */
 import { MAX_BATCH, MAX_BUS_BYTES, MAX_PAYLOAD_BYTES } from '@tallystick/contracts/call'
+import { STATEMENT_MAX_LIFETIME_MS } from '@tallystick/wire/document'
+import { z } from 'zod'
 
 /** Requests per minute, endpoint and client. RESOLUTIONS C22: one client must not be able to starve the others. */
 export const API_RATE_PER_MINUTE = 100
@@ -50,7 +52,7 @@ export const RETRY_BLOCKED_MS = 5 * 60_000
 
 /** How long a signed statement is valid, ms: a peer that is away for a month still gets a valid document. */
 export const STATEMENT_LIFETIME_MS = 30 * 24 * 60 * 60_000
-/** The same receipt is sent again for a replayed message at most this often, ms. */
+/** A receipt that the peer's relay has refused goes out again, when its message comes again, at most this often, ms. */
 export const RECEIPT_AGAIN_MS = 30_000
 
 /** Background steps (peers, proofs) look this often, ms. */
@@ -76,44 +78,101 @@ export const AUDIT_AGGREGATE_MS = 10_000
 /** Distinct refusals that are counted apart; the rest is counted together. */
 export const AUDIT_AGGREGATE_KEYS = 1_000
 
-export interface Limits {
-  apiRatePerMinute: number
-  authFailuresPerMinute: number
-  jsonBodyBytes: number
-  xmlBodyBytes: number
-  documentBytes: number
-  idempotencyTtlMs: number
-  idempotencyLeaseMs: number
-  pumpBatch: number
-  pumpBatchBytes: number
-  pumpLeaseMs: number
-  pumpPollMs: number
-  retryFirstMs: number
-  retryMaxMs: number
-  statementLifetimeMs: number
-  changesListeners: number
+const DEFAULTS = {
+  apiRatePerMinute: API_RATE_PER_MINUTE,
+  authFailuresPerMinute: AUTH_FAILURES_PER_MINUTE,
+  jsonBodyBytes: JSON_BODY_BYTES,
+  xmlBodyBytes: XML_BODY_BYTES,
+  jsonDepth: JSON_DEPTH,
+  jsonValues: JSON_VALUES,
+  documentBytes: DOCUMENT_BYTES,
+  idempotencyTtlMs: IDEMPOTENCY_TTL_MS,
+  idempotencyLeaseMs: IDEMPOTENCY_LEASE_MS,
+  pumpBatch: PUMP_BATCH,
+  pumpBatchBytes: PUMP_BATCH_BYTES,
+  pumpLeaseMs: PUMP_LEASE_MS,
+  pumpPollMs: PUMP_POLL_MS,
+  retryFirstMs: RETRY_FIRST_MS,
+  retryMaxMs: RETRY_MAX_MS,
+  retryBlockedMs: RETRY_BLOCKED_MS,
+  statementLifetimeMs: STATEMENT_LIFETIME_MS,
+  receiptAgainMs: RECEIPT_AGAIN_MS,
+  stepPollMs: STEP_POLL_MS,
+  stepBatch: STEP_BATCH,
+  proofWaitMs: PROOF_WAIT_MS,
+  changesPollMs: CHANGES_POLL_MS,
+  changesTtlMs: CHANGES_TTL_MS,
+  changesListeners: CHANGES_LISTENERS,
+  changesPingMs: CHANGES_PING_MS,
+  fleetCacheMs: FLEET_CACHE_MS,
+  auditAggregateMs: AUDIT_AGGREGATE_MS,
+  auditAggregateKeys: AUDIT_AGGREGATE_KEYS,
+}
+export type LimitName = keyof typeof DEFAULTS
+export type Limits = Readonly<Record<LimitName, number>>
+
+/** What each is called in the environment. The ones above that are missing here are part of the API's description. */
+export const LIMIT_VARIABLES: Readonly<Record<LimitName, string>> = {
+  apiRatePerMinute: 'TALLYSTICK_INVOICE_API_RATE_PER_MINUTE',
+  authFailuresPerMinute: 'TALLYSTICK_INVOICE_AUTH_FAILURES_PER_MINUTE',
+  jsonBodyBytes: 'TALLYSTICK_INVOICE_JSON_BODY_BYTES',
+  xmlBodyBytes: 'TALLYSTICK_INVOICE_XML_BODY_BYTES',
+  jsonDepth: 'TALLYSTICK_INVOICE_JSON_DEPTH',
+  jsonValues: 'TALLYSTICK_INVOICE_JSON_VALUES',
+  documentBytes: 'TALLYSTICK_INVOICE_DOCUMENT_BYTES',
+  idempotencyTtlMs: 'TALLYSTICK_INVOICE_IDEMPOTENCY_TTL_MS',
+  idempotencyLeaseMs: 'TALLYSTICK_INVOICE_IDEMPOTENCY_LEASE_MS',
+  pumpBatch: 'TALLYSTICK_INVOICE_PUMP_BATCH',
+  pumpBatchBytes: 'TALLYSTICK_INVOICE_PUMP_BATCH_BYTES',
+  pumpLeaseMs: 'TALLYSTICK_INVOICE_PUMP_LEASE_MS',
+  pumpPollMs: 'TALLYSTICK_INVOICE_PUMP_POLL_MS',
+  retryFirstMs: 'TALLYSTICK_INVOICE_RETRY_FIRST_MS',
+  retryMaxMs: 'TALLYSTICK_INVOICE_RETRY_MAX_MS',
+  retryBlockedMs: 'TALLYSTICK_INVOICE_RETRY_BLOCKED_MS',
+  statementLifetimeMs: 'TALLYSTICK_INVOICE_STATEMENT_LIFETIME_MS',
+  receiptAgainMs: 'TALLYSTICK_INVOICE_RECEIPT_AGAIN_MS',
+  stepPollMs: 'TALLYSTICK_INVOICE_STEP_POLL_MS',
+  stepBatch: 'TALLYSTICK_INVOICE_STEP_BATCH',
+  proofWaitMs: 'TALLYSTICK_INVOICE_PROOF_WAIT_MS',
+  changesPollMs: 'TALLYSTICK_INVOICE_CHANGES_POLL_MS',
+  changesTtlMs: 'TALLYSTICK_INVOICE_CHANGES_TTL_MS',
+  changesListeners: 'TALLYSTICK_INVOICE_CHANGES_LISTENERS',
+  changesPingMs: 'TALLYSTICK_INVOICE_CHANGES_PING_MS',
+  fleetCacheMs: 'TALLYSTICK_INVOICE_FLEET_CACHE_MS',
+  auditAggregateMs: 'TALLYSTICK_INVOICE_AUDIT_AGGREGATE_MS',
+  auditAggregateKeys: 'TALLYSTICK_INVOICE_AUDIT_AGGREGATE_KEYS',
+}
+/** The rate under the name that it had first; the one of the list wins. */
+const RATE_VARIABLE = 'TALLYSTICK_API_RATE_PER_MINUTE'
+
+/** What the bus or the peer would refuse keeps the service from starting. */
+const AT_MOST: Partial<Record<LimitName, number>> = {
+  documentBytes: DOCUMENT_BYTES,
+  pumpBatch: MAX_BATCH,
+  pumpBatchBytes: PUMP_BATCH_BYTES,
+  statementLifetimeMs: STATEMENT_MAX_LIFETIME_MS,
+}
+/** The longest that a timer of the runtime can wait, and more than any count needs. */
+const ANY_AT_MOST = 2 ** 31 - 1
+
+const count = (atMost = ANY_AT_MOST) => z.coerce.number().int().positive().max(atMost).optional()
+const NAMES = Object.keys(DEFAULTS) as LimitName[]
+
+/** The variables of all limits, for the service's schema. */
+export const LIMITS_ENV: Record<string, ReturnType<typeof count>> = {
+  [RATE_VARIABLE]: count(),
+  ...Object.fromEntries(NAMES.map((name) => [LIMIT_VARIABLES[name], count(AT_MOST[name])])),
 }
 
-/** The numbers above, with those of the caller in their place. */
-export function limitsWith(overrides: Partial<Limits> = {}): Limits {
-  return {
-    apiRatePerMinute: API_RATE_PER_MINUTE,
-    authFailuresPerMinute: AUTH_FAILURES_PER_MINUTE,
-    jsonBodyBytes: JSON_BODY_BYTES,
-    xmlBodyBytes: XML_BODY_BYTES,
-    documentBytes: DOCUMENT_BYTES,
-    idempotencyTtlMs: IDEMPOTENCY_TTL_MS,
-    idempotencyLeaseMs: IDEMPOTENCY_LEASE_MS,
-    pumpBatch: PUMP_BATCH,
-    pumpBatchBytes: PUMP_BATCH_BYTES,
-    pumpLeaseMs: PUMP_LEASE_MS,
-    pumpPollMs: PUMP_POLL_MS,
-    retryFirstMs: RETRY_FIRST_MS,
-    retryMaxMs: RETRY_MAX_MS,
-    statementLifetimeMs: STATEMENT_LIFETIME_MS,
-    changesListeners: CHANGES_LISTENERS,
-    ...overrides,
+/** @param overrides by name (tests), @param env by variable (operators) */
+export function limitsWith(overrides: Partial<Limits> = {}, env: Record<string, unknown> = {}): Limits {
+  const limits: Record<LimitName, number> = { ...DEFAULTS, ...overrides }
+  const take = (name: LimitName, value: unknown) => {
+    if (typeof value === 'number') limits[name] = value
   }
+  take('apiRatePerMinute', env[RATE_VARIABLE])
+  for (const name of NAMES) take(name, env[LIMIT_VARIABLES[name]])
+  return limits
 }
 
 /** What GET /v1/limits says. */
@@ -137,7 +196,7 @@ export function describeLimits(limits: Limits): Array<{ name: string; value: num
       unit: 'bytes',
       reason: 'a document of thousands of lines fits; attachments come as UBL',
     },
-    { name: 'json-depth', value: JSON_DEPTH, unit: 'levels', reason: 'no document is nested deeper; a nesting bomb ends here' },
+    { name: 'json-depth', value: limits.jsonDepth, unit: 'levels', reason: 'no document is nested deeper; a nesting bomb ends here' },
     { name: 'xml-body', value: limits.xmlBodyBytes, unit: 'bytes', reason: 'a UBL document with attachments' },
     { name: 'document', value: limits.documentBytes, unit: 'bytes', reason: 'one payload of the envelope, with room for its statement' },
     { name: 'idempotency-ttl', value: limits.idempotencyTtlMs, unit: 'ms', reason: 'retries come within hours' },

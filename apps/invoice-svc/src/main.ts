@@ -5,9 +5,9 @@ import { runService } from '@tallystick/service-host/host'
 import { z } from 'zod'
 import { TRANSACTION } from './app.js'
 import { PrismaClient } from './gen/client.js'
-import { configureEdge } from './http/configure.js'
+import { configureEdge, frameworkErrors } from './http/configure.js'
 import { TokenBook } from './http/tokens.js'
-import { API_RATE_PER_MINUTE, limitsWith } from './limits.js'
+import { LIMITS_ENV, limitsWith } from './limits.js'
 import { apiRoutes, assemble } from './module.js'
 
 /** Connections to PostgreSQL per replica: API requests, the pump and the inbound transactions side by side. */
@@ -17,7 +17,7 @@ await runService({
   name: 'invoice-svc',
   env: z.object({
     TALLYSTICK_HTTP_PORT: z.coerce.number().int().min(0).max(65_535),
-    TALLYSTICK_API_RATE_PER_MINUTE: z.coerce.number().int().min(1).max(1_000_000).default(API_RATE_PER_MINUTE),
+    ...LIMITS_ENV,
     TALLYSTICK_HTTP_BEHIND_TLS: z.enum(['true', 'false']).default('false'),
   }),
   async start(host) {
@@ -40,7 +40,7 @@ await runService({
       clock: host.clock,
       log: host.log,
       metrics: host.metrics,
-      limits: limitsWith({ apiRatePerMinute: host.env.TALLYSTICK_API_RATE_PER_MINUTE }),
+      limits: limitsWith({}, host.env),
       missing: async () => [...(host.bus.connected ? [] : ['nats']), ...((await settles(database)) ? [] : ['database'])],
     })
     host.rpc.onTransition((transition) => {
@@ -49,12 +49,13 @@ await runService({
         .catch((error: unknown) => host.log.error({ err: error, target: transition.target }, 'a change of a circuit could not be recorded'))
     })
     assembled.start()
+    const behindTls = host.env.TALLYSTICK_HTTP_BEHIND_TLS === 'true'
     return {
       module: assembled.module,
       http: {
         port: host.env.TALLYSTICK_HTTP_PORT,
-        configure: (app) =>
-          configureEdge(app, assembled.app, { routes: apiRoutes(), behindTls: host.env.TALLYSTICK_HTTP_BEHIND_TLS === 'true' }),
+        frameworkErrors: frameworkErrors(assembled.app, { behindTls }),
+        configure: (app) => configureEdge(app, assembled.app, { routes: apiRoutes(), behindTls }),
       },
       async stop() {
         await assembled.stop()

@@ -25,7 +25,7 @@ import type { TokenBook } from './http/tokens.js'
 import { newId } from './ids.js'
 import { BusController } from './inbound/bus.controller.js'
 import { InboxController } from './inbox/inbox.controller.js'
-import { STEP_POLL_MS, type Limits } from './limits.js'
+import type { Limits } from './limits.js'
 import { pumpOnce } from './messages/pump.js'
 import { createMetrics } from './metrics.js'
 import { OPENAPI_TEXT, OpsController, READINESS, type ReadinessProbe } from './ops/ops.controller.js'
@@ -85,8 +85,8 @@ export function assemble(parts: Parts): Assembled {
   const step = (name: string, pollMs: number, run: () => Promise<number>) => new BackgroundStep({ name, pollMs, log, run })
   const audit = new AuditPump({ db, rpc, log, metrics, clock })
   const messages = step('messages', limits.pumpPollMs, () => pumpOnce(app))
-  const peers = step('peers', STEP_POLL_MS, () => syncPeers(app))
-  const proofs = step('proofs', STEP_POLL_MS, () => proveOnce(app))
+  const peers = step('peers', limits.stepPollMs, () => syncPeers(app))
+  const proofs = step('proofs', limits.stepPollMs, () => proveOnce(app))
   const sweeper = step('sweep', SWEEP_EVERY_MS, () => sweep(app))
   const app: App = {
     db,
@@ -96,9 +96,9 @@ export function assemble(parts: Parts): Assembled {
     limits,
     tokens,
     metrics: createMetrics(metrics),
-    fleet: new OwnFleet({ rpc, clock }),
+    fleet: new OwnFleet({ rpc, clock, limits }),
     feed: new ChangeFeed({ db, log, limits }),
-    refusals: new AuditAggregator({ db, clock, log, wake: () => audit.wake() }),
+    refusals: new AuditAggregator({ db, clock, log, limits, wake: () => audit.wake() }),
     wake: { messages: () => messages.wake(), peers: () => peers.wake(), proofs: () => proofs.wake(), audit: () => audit.wake() },
   }
   class InvoiceModule {}

@@ -3,7 +3,7 @@ import type { App } from './app.js'
 import { sweepChanges } from './events/change.store.js'
 import { sweepOperations } from './http/operation.js'
 import { sweepNonces } from './inbound/inbound.store.js'
-import { API_RATE_WINDOW_MS, CHANGES_TTL_MS } from './limits.js'
+import { API_RATE_WINDOW_MS } from './limits.js'
 
 /** How often, ms: the tables hold a minute more than they must. */
 export const SWEEP_EVERY_MS = 60_000
@@ -13,7 +13,7 @@ export async function sweep(app: App): Promise<number> {
   const now = app.clock.now()
   const counts = await Promise.all([
     sweepOperations(app.db, new Date(now - app.limits.idempotencyTtlMs)),
-    sweepChanges(app.db, new Date(now - CHANGES_TTL_MS)),
+    sweepChanges(app.db, new Date(now - app.limits.changesTtlMs)),
     sweepNonces(app.db, new Date(now)),
     app.db.$executeRaw`DELETE FROM rate_window WHERE updated_at < ${new Date(now - 2 * API_RATE_WINDOW_MS)}`,
   ])

@@ -10,7 +10,7 @@ import { createLogger } from '@tallystick/service-host/logger'
 import { Registry } from 'prom-client'
 import { TRANSACTION, type App, type Rpc } from '../src/app.js'
 import { PrismaClient } from '../src/gen/client.js'
-import { configureEdge } from '../src/http/configure.js'
+import { configureEdge, frameworkErrors } from '../src/http/configure.js'
 import { SCOPES, TokenBook, type Scope } from '../src/http/tokens.js'
 import { limitsWith, type Limits } from '../src/limits.js'
 import { apiRoutes, assemble, type Assembled } from '../src/module.js'
@@ -64,6 +64,7 @@ export async function startInvoiceService(options: {
   rpc?: Rpc
   limits?: Partial<Limits>
   background?: boolean
+  behindTls?: boolean
 }): Promise<Service> {
   const db = new PrismaClient({
     transactionOptions: TRANSACTION,
@@ -77,6 +78,7 @@ export async function startInvoiceService(options: {
     sha256: createHash('sha256').update(tokens[name]).digest('hex'),
   })
   const clock = new TestClock()
+  const { behindTls = false } = options
   const metrics = new Registry()
   const assembled = assemble({
     db,
@@ -95,11 +97,11 @@ export async function startInvoiceService(options: {
     }),
     missing: () => Promise.resolve([]),
   })
-  const nest = await NestFactory.create<NestFastifyApplication>(assembled.module, new FastifyAdapter(), {
+  const nest = await NestFactory.create<NestFastifyApplication>(assembled.module, new FastifyAdapter({ frameworkErrors: frameworkErrors(assembled.app, { behindTls }) }), {
     logger: false,
     abortOnError: false,
   })
-  configureEdge(nest, assembled.app, { routes: apiRoutes(), behindTls: false })
+  configureEdge(nest, assembled.app, { routes: apiRoutes(), behindTls })
   await nest.init()
   await nest.getHttpAdapter().getInstance().ready()
   if (options.background === true) assembled.start()

@@ -3,7 +3,7 @@
  * connection gater asks in the middle of a handshake; until it has been loaded, nobody is allowed (fail closed).
  */
 import { configuredKeys } from './address.js'
-import type { PeerRecord, PeersStore, PeerState } from './peers.store.js'
+import { ADDRESSES_KEPT_PER_PEER, type PeerRecord, type PeersStore, type PeerState } from './peers.store.js'
 
 export class AllowList {
   readonly #store: Pick<PeersStore, 'all' | 'version'>
@@ -51,8 +51,8 @@ export class AllowList {
   learnAddress(fleetId: string, key: string): boolean {
     const record = this.#byFleet.get(fleetId)
     if (record === undefined || record.addresses.includes(key)) return false
-    this.#put({ ...record, addresses: [...record.addresses, key].slice(-8) })
-    this.#known.add(key)
+    this.#put({ ...record, addresses: [...record.addresses, key].slice(-ADDRESSES_KEPT_PER_PEER) })
+    this.#knowAddresses()
     return true
   }
 
@@ -64,12 +64,8 @@ export class AllowList {
     const records = await this.#store.all()
     this.#byFleet = new Map()
     this.#byPeerId = new Map()
-    this.#known = new Set()
-    for (const record of records) {
-      this.#put(record)
-      if (record.state !== 'allowed') continue
-      for (const key of [...record.addresses, ...configuredKeys(record.multiaddrs)]) this.#known.add(key)
-    }
+    for (const record of records) this.#put(record)
+    this.#knowAddresses()
     this.#version = version
     for (const record of records) {
       const old = before.get(record.fleetId)
@@ -82,6 +78,15 @@ export class AllowList {
         for (const listener of this.#listeners) listener(record, old)
       }
     }
+  }
+
+  /** Anew from all records: an address that one peer has given up may still be another's. */
+  #knowAddresses(): void {
+    this.#known = new Set(
+      this.fleets()
+        .filter((record) => record.state === 'allowed')
+        .flatMap((record) => [...record.addresses, ...configuredKeys(record.multiaddrs)]),
+    )
   }
 
   #put(record: PeerRecord): void {

@@ -73,6 +73,12 @@ describe('frames', () => {
     )
   })
 
+  it('refuse a receipt that is longer than any is', () => {
+    const receipt = (length: number) => frameBytes({ t: 'receipt', seq: 1, status: 'stored' }, new Uint8Array(length))
+    expect(new FrameReader(LIMITS).push(receipt(512))).toHaveLength(1)
+    expect(() => new FrameReader(LIMITS).push(receipt(513))).toThrow(expect.objectContaining({ code: 'QuotaExceeded' }))
+  })
+
   const hostile: [string, Uint8Array][] = [
     ['an unknown kind', encode({ t: 'exec', seq: 1 })],
     ['a missing field', encode({ t: 'envelope' })],

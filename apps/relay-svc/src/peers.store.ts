@@ -13,7 +13,8 @@ export interface PeerRecord {
   readonly addresses: readonly string[]
 }
 
-const ADDRESSES_KEPT_PER_PEER = 8
+/** Addresses of one peer that are remembered; the one that was used longest ago goes first. */
+export const ADDRESSES_KEPT_PER_PEER = 8
 
 export class PeersStore {
   readonly #db: PrismaClient

@@ -106,7 +106,7 @@ describe('verdicts', () => {
       { verdict: 'rejected' },
       { verdict: 'rejected', code: 'toString' },
       { verdict: 'disputed', code: 'OTH' },
-      { verdict: 'paid', note: 'x'.repeat(1001) },
+      { verdict: 'paid', note: 'x'.repeat(2001) },
       { verdict: 'paid', note: 1 },
     ]) {
       expect(() => checkVerdict(bad)).toThrow(DomainError)

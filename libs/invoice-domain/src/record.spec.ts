@@ -126,4 +126,11 @@ describe('JSON', () => {
     const deep = JSON.parse(`${'{"seller":'.repeat(5000)}{}${'}'.repeat(5000)}`) as unknown
     expect(refusalOf(() => mergeDraft(sampleDraft(), deep)).code).toBe('InvalidRequest')
   })
+
+  it('merges a patch of 16 levels below its root, and looks no deeper', () => {
+    const nested = (levels: number) => JSON.parse(`${'{"seller":'.repeat(levels)}{}${'}'.repeat(levels)}`) as unknown
+    // Merged, and then refused for what it says, where it says it.
+    expect(refusalOf(() => mergeDraft(sampleDraft(), nested(16))).where).toEqual(['InvalidRequest /seller/seller'])
+    expect(refusalOf(() => mergeDraft(sampleDraft(), nested(17))).where).toEqual(['InvalidRequest '])
+  })
 })

@@ -33,8 +33,8 @@ export const REASON_CODES = {
 } as const
 export type ReasonCode = keyof typeof REASON_CODES
 
-/** Longest note of a verdict, in UTF-16 code units: room for an explanation, not for a document. */
-export const MAX_NOTE_LENGTH = 1000
+/** Longest note of a verdict, in UTF-16 code units: what a message may carry. @see docs/spec/payload.md §5 */
+export const MAX_NOTE_LENGTH = 2000
 
 export interface VerdictStatement {
   verdict: Verdict

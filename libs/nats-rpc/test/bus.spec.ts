@@ -235,6 +235,32 @@ describe('a fault', () => {
     release.resolve()
     expect(await first).toMatchObject({ code: 'NotReady' })
   })
+
+  it('RateLimited meets the request beyond the bytes that a replica handles at once', async () => {
+    const [caller, callee] = [await start('invoice-svc'), await start('session-svc')]
+    const entered = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    const release = Promise.withResolvers<void>()
+    let calls = 0
+    await callee.serve(
+      [
+        answer(sessionFleet)(async () => {
+          entered[calls++]?.resolve()
+          await release.promise
+          return { ok: false, code: 'NotReady', message: 'x' }
+        }),
+      ],
+      // An empty request is one byte: there is room for two.
+      { maxInFlightBytes: 2 },
+    )
+    const taken = [caller.rpc.call(sessionFleet, {}), caller.rpc.call(sessionFleet, {})]
+    await Promise.all(entered.map((one) => one.promise))
+    expect(await caught(caller.rpc.call(sessionFleet, {}))).toMatchObject({ code: 'RateLimited', retryAfterMs: 250 })
+    release.resolve()
+    expect(await Promise.all(taken)).toMatchObject([{ code: 'NotReady' }, { code: 'NotReady' }])
+    // What has been answered makes room again.
+    expect(await caller.rpc.call(sessionFleet, {})).toMatchObject({ code: 'NotReady' })
+    expect(calls).toBe(3)
+  })
 })
 
 describe('a deadline', () => {

@@ -5,6 +5,7 @@
  * service that waits for NATS or PostgreSQL is alive, says that it is not ready, and becomes ready by itself.
  * Order of stopping: not ready, no new requests, those in flight, the service's own stop, bus, operations endpoint.
  */
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import type { DynamicModule, INestApplicationContext, Type } from '@nestjs/common'
 import { NestFactory } from '@nestjs/core'
@@ -13,6 +14,7 @@ import type { ServiceName } from '@tallystick/contracts/call'
 import { ServiceClient } from '@tallystick/nats-rpc/client'
 import { connectBus, type Bus } from '@tallystick/nats-rpc/connection'
 import { NatsTransport } from '@tallystick/nats-rpc/transport'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { DestinationStream, Logger } from 'pino'
 import { collectDefaultMetrics, Registry } from 'prom-client'
 import type { z } from 'zod'
@@ -56,6 +58,8 @@ export interface HttpOptions {
   readonly host?: string
   /** Default 1 MiB. */
   readonly bodyLimitBytes?: number
+  /** Answers what the router refuses before any hook or filter could: a malformed URL. Default: plain JSON. */
+  frameworkErrors?(error: Error, request: FastifyRequest, reply: FastifyReply): void
   /** Before it listens: pipes, filters, guards, hooks. */
   configure?(app: NestFastifyApplication): Promise<void> | void
 }
@@ -175,14 +179,45 @@ async function startApp(started: StartedService, host: Host, transport: NatsTran
     await app.listen()
     return { close: () => closeApp(app, transport) }
   }
-  const { port, host: address = host.env.TALLYSTICK_HOST, bodyLimitBytes = DEFAULT_BODY_LIMIT_BYTES, configure } = started.http
-  const app = await NestFactory.create<NestFastifyApplication>(started.module, new FastifyAdapter({ bodyLimit: bodyLimitBytes }), options)
+  const { port, host: address = host.env.TALLYSTICK_HOST, bodyLimitBytes = DEFAULT_BODY_LIMIT_BYTES, frameworkErrors, configure } = started.http
+  const adapter = new FastifyAdapter({ bodyLimit: bodyLimitBytes, ...(frameworkErrors === undefined ? {} : { frameworkErrors }) })
+  const app = await NestFactory.create<NestFastifyApplication>(started.module, adapter, options)
   app.connectMicroservice({ strategy: transport })
   await configure?.(app)
+  closeConnectionsOnceIdle(app)
   await app.startAllMicroservices()
   await app.listen(port, address)
   const bound = app.getHttpServer().address()
   return { httpPort: typeof bound === 'object' && bound !== null ? bound.port : port, close: () => closeApp(app, transport) }
+}
+
+/**
+ * At shutdown, close every connection as soon as no request is in flight. Node itself waits for connections that have
+ * never carried a request, and browsers and pools keep such.
+ */
+function closeConnectionsOnceIdle(app: NestFastifyApplication): void {
+  const server = app.getHttpServer()
+  let inFlight = 0
+  let closing = false
+  const look = () => {
+    if (closing && inFlight === 0) server.closeAllConnections()
+  }
+  server.prependListener('request', (_request: IncomingMessage, response: ServerResponse) => {
+    inFlight++
+    response.once('close', () => {
+      inFlight--
+      look()
+    })
+  })
+  // The last hook before the server stops listening, so a turn later no connection can come.
+  const fastify = app.getHttpAdapter().getInstance() as unknown as FastifyInstance
+  fastify.addHook('preClose', (done) => {
+    setImmediate(() => {
+      closing = true
+      look()
+    })
+    done()
+  })
 }
 
 async function closeApp(app: INestApplicationContext, transport: NatsTransport): Promise<void> {

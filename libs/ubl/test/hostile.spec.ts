@@ -205,6 +205,21 @@ describe('hostile XML', () => {
     }
   })
 
+  it('names a hundred bad values and two hundred broken rules of the syntax, and no more', () => {
+    const amount = (text: string) => `<cac:AllowanceCharge><cbc:Amount currencyID="EUR">${text}</cbc:Amount></cac:AllowanceCharge>`
+    const refusedWith = (count: number): number => {
+      try {
+        parseUbl(invoice(amount('1,5').repeat(count)))
+      } catch (error) {
+        return (error as UblError).violations.length
+      }
+      return 0
+    }
+    expect([99, 100, 101, 5000].map(refusedWith)).toEqual([99, 100, 100, 100])
+    const broken = (count: number): number => parseUbl(invoice(amount('1.234').repeat(count))).syntax.length
+    expect([199, 200, 201, 5000].map(broken)).toEqual([199, 200, 200, 200])
+  })
+
   it('depth has a limit that a document of that depth still meets', () => {
     const nested = (depth: number): string => invoice('<a>'.repeat(depth - 1) + '</a>'.repeat(depth - 1))
     expect(() => parseUbl(nested(MAX_DEPTH))).not.toThrow()

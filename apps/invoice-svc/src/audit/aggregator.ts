@@ -7,7 +7,7 @@ import { newAuditEvent, recordAuditEvents } from '@tallystick/audit-outbox/outbo
 import type { Logger } from 'pino'
 import { SERVICE_ACTOR, type Db } from '../app.js'
 import { newId } from '../ids.js'
-import { AUDIT_AGGREGATE_KEYS, AUDIT_AGGREGATE_MS } from '../limits.js'
+import type { Limits } from '../limits.js'
 
 type AuthReason = AuditEventBody<'AuthFailed'>['reason']
 type Waiting =
@@ -19,7 +19,7 @@ export class AuditAggregator {
   #timer: NodeJS.Timeout | undefined
   #writing: Promise<void> = Promise.resolve()
 
-  constructor(private readonly deps: { db: Db; clock: { now(): number }; log: Logger; wake(): void }) {}
+  constructor(private readonly deps: { db: Db; clock: { now(): number }; log: Logger; limits: Pick<Limits, 'auditAggregateMs' | 'auditAggregateKeys'>; wake(): void }) {}
 
   authFailed(reason: AuthReason, client?: string): void {
     this.#add({ type: 'AuthFailed', reason, ...(client === undefined ? {} : { client }) })
@@ -41,7 +41,7 @@ export class AuditAggregator {
     const key = JSON.stringify(what)
     const known = this.#waiting.get(key)
     if (known !== undefined) known.count++
-    else if (this.#waiting.size < AUDIT_AGGREGATE_KEYS) this.#waiting.set(key, { what, count: 1 })
+    else if (this.#waiting.size < this.deps.limits.auditAggregateKeys) this.#waiting.set(key, { what, count: 1 })
     // The rest of a wide flood is counted under the first entry of its kind.
     else
       for (const entry of this.#waiting.values())
@@ -54,7 +54,7 @@ export class AuditAggregator {
     this.#timer = setTimeout(() => {
       this.#timer = undefined
       this.#write()
-    }, AUDIT_AGGREGATE_MS)
+    }, this.deps.limits.auditAggregateMs)
     this.#timer.unref()
   }
 

@@ -13,7 +13,6 @@ import { consentsWith } from '../consents/consent.store.js'
 import type { SharingEventModel } from '../gen/models.js'
 import { owned } from '../http/page.js'
 import { newId } from '../ids.js'
-import { PROOF_WAIT_MS, STEP_BATCH } from '../limits.js'
 import { enqueueMessage } from '../messages/message.store.js'
 
 /** In place of a message id: the consent was withdrawn before the proof could be sent. */
@@ -28,9 +27,9 @@ export async function proveOnce(app: App): Promise<number> {
 
 async function fetchProofs(app: App): Promise<number> {
   const due = await app.db.sharingEvent.findMany({
-    where: { provenAt: null, createdAt: { lt: new Date(app.clock.now() - PROOF_WAIT_MS) } },
+    where: { provenAt: null, createdAt: { lt: new Date(app.clock.now() - app.limits.proofWaitMs) } },
     orderBy: { createdAt: 'asc' },
-    take: STEP_BATCH,
+    take: app.limits.stepBatch,
   })
   let proven = 0
   for (const event of due) {
@@ -64,7 +63,7 @@ async function sendProofs(app: App): Promise<number> {
   const rows = await app.db.sharingEvent.findMany({
     where: { proofMessage: null, provenAt: { not: null } },
     orderBy: { createdAt: 'asc' },
-    take: STEP_BATCH,
+    take: app.limits.stepBatch,
     select: { peer: true, documentId: true },
   })
   const pairs = [...new Map(rows.map((row) => [`${row.peer} ${row.documentId}`, row])).values()]

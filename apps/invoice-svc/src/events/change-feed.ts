@@ -4,7 +4,7 @@
  */
 import type { Logger } from 'pino'
 import type { Db } from '../app.js'
-import { CHANGES_POLL_MS } from '../limits.js'
+import type { Limits } from '../limits.js'
 import { Refused } from '../refused.js'
 import { changesAfter, presentCursor, type ChangeRow, type Cursor } from './change.store.js'
 
@@ -21,7 +21,7 @@ export class ChangeFeed {
   #timer: NodeJS.Timeout | undefined
   #closed = false
 
-  constructor(private readonly deps: { db: Db; log: Logger; limits: { changesListeners: number } }) {}
+  constructor(private readonly deps: { db: Db; log: Logger; limits: Pick<Limits, 'changesListeners' | 'changesPollMs'> }) {}
 
   /**
    * @param from undefined: from now on
@@ -53,7 +53,7 @@ export class ChangeFeed {
         this.#timer = undefined
         this.#schedule()
       })
-    }, CHANGES_POLL_MS)
+    }, this.deps.limits.changesPollMs)
   }
 
   async #read(): Promise<void> {

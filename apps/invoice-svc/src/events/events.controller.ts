@@ -3,7 +3,6 @@ import { PassThrough } from 'node:stream'
 import { Controller, Inject, StreamableFile } from '@nestjs/common'
 import { APP, type App } from '../app.js'
 import { Called, route, Serves, type Call } from '../http/route.js'
-import { CHANGES_PING_MS } from '../limits.js'
 import { cursorText, readCursor } from './change-feed.js'
 
 const listen = route({
@@ -36,7 +35,7 @@ export class EventsController {
       },
       () => stream.end(),
     )
-    const ping = setInterval(() => stream.write(': ping\n\n'), CHANGES_PING_MS)
+    const ping = setInterval(() => stream.write(': ping\n\n'), this.app.limits.changesPingMs)
     const close = () => {
       clearInterval(ping)
       end()

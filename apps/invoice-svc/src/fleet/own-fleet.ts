@@ -3,7 +3,7 @@ import { sessionFleet } from '@tallystick/contracts/session'
 import { RpcFault } from '@tallystick/nats-rpc/fault'
 import { readCertificate, type ReadCertificate } from '@tallystick/wire/certificate'
 import type { Rpc } from '../app.js'
-import { FLEET_CACHE_MS } from '../limits.js'
+import type { Limits } from '../limits.js'
 import { Refused } from '../refused.js'
 
 export interface FleetIdentity {
@@ -17,7 +17,7 @@ export interface FleetIdentity {
 export class OwnFleet {
   #known: { identity: FleetIdentity; until: number } | undefined
 
-  constructor(private readonly deps: { rpc: Rpc; clock: { now(): number } }) {}
+  constructor(private readonly deps: { rpc: Rpc; clock: { now(): number }; limits: Pick<Limits, 'fleetCacheMs'> }) {}
 
   /**
    * @throws Refused NotReady while session-svc has no certificate yet
@@ -25,7 +25,7 @@ export class OwnFleet {
    */
   async identity(): Promise<FleetIdentity> {
     const now = this.deps.clock.now()
-    if (this.#known !== undefined && now < this.#known.until && this.#known.until - now <= FLEET_CACHE_MS) return this.#known.identity
+    if (this.#known !== undefined && now < this.#known.until && this.#known.until - now <= this.deps.limits.fleetCacheMs) return this.#known.identity
     const answer = await this.deps.rpc.call(sessionFleet, {})
     if (!answer.ok)
       throw new Refused('NotReady', 'This fleet has no certificate yet: its services are still starting.', {
@@ -39,7 +39,7 @@ export class OwnFleet {
       certificate: answer.certificate,
       fields,
     }
-    this.#known = { identity, until: now + FLEET_CACHE_MS }
+    this.#known = { identity, until: now + this.deps.limits.fleetCacheMs }
     return identity
   }
 

@@ -37,7 +37,6 @@ export function configureEdge(app: NestFastifyApplication, deps: App, options: E
 
   app.useGlobalFilters(new ProblemFilter(deps))
   addBodyParsers(app, deps)
-  // The adapter's own place for this: it also covers what is refused before any hook runs (a malformed URL).
   const headers = securityHeaders(options.behindTls)
   adapterOf(app).registerSecurityHook((_request, response) => {
     for (const [name, value] of headers) response.setHeader(name, value)
@@ -170,14 +169,13 @@ function mediaTypeOf(request: FastifyRequest): string {
 function addBodyParsers(app: NestFastifyApplication, deps: App): void {
   // Nest keeps its own parsers away from types that are registered through the adapter.
   const adapter = adapterOf(app)
-  adapter.useBodyParser('application/json', true, { bodyLimit: deps.limits.jsonBodyBytes }, parseJsonBody)
-  adapter.useBodyParser('application/merge-patch+json', true, { bodyLimit: deps.limits.jsonBodyBytes }, parseJsonBody)
+  const caps = { depth: deps.limits.jsonDepth, values: deps.limits.jsonValues }
+  const jsonBody = (_request: unknown, body: Buffer, done: (error: Error | null, parsed?: unknown) => void): void =>
+    done(null, body.length === 0 ? undefined : parseStrictJson(body, caps))
+  adapter.useBodyParser('application/json', true, { bodyLimit: deps.limits.jsonBodyBytes }, jsonBody)
+  adapter.useBodyParser('application/merge-patch+json', true, { bodyLimit: deps.limits.jsonBodyBytes }, jsonBody)
   adapter.useBodyParser('application/xml', true, { bodyLimit: deps.limits.xmlBodyBytes }, keepBytes)
   adapter.useBodyParser('text/xml', true, { bodyLimit: deps.limits.xmlBodyBytes }, keepBytes)
-}
-
-function parseJsonBody(_request: unknown, body: Buffer, done: (error: Error | null, parsed?: unknown) => void): void {
-  done(null, body.length === 0 ? undefined : parseStrictJson(body))
 }
 
 function keepBytes(_request: unknown, body: Buffer, done: (error: Error | null, parsed?: unknown) => void): void {
@@ -194,22 +192,36 @@ function checkMediaType(spec: RouteSpec, request: FastifyRequest): void {
   throw new EdgeRefusal('UnsupportedMediaType', `This endpoint takes ${['application/json', ...(spec.accepts ?? [])].join(' or ')}.`)
 }
 
-/** Every error becomes a problem here, and nowhere else. */
 class ProblemFilter implements ExceptionFilter {
-  constructor(private readonly deps: App) {}
+  constructor(private readonly deps: Pick<App, 'log'>) {}
 
   catch(error: unknown, host: ArgumentsHost): void {
-    const request = host.switchToHttp().getRequest<EdgeRequest>()
-    const reply = host.switchToHttp().getResponse<FastifyReply>()
-    const traceId = request.tallystick?.correlationId ?? randomUUID()
-    const { problem, unexpected } = problemOf(error, traceId)
-    if (unexpected) this.deps.log.error({ err: error, correlationId: traceId, method: request.method }, 'a request failed unexpectedly')
-    if (reply.sent) return
-    reply.code(problem.status).type('application/problem+json')
-    if (problem.status === 401) reply.header('www-authenticate', 'Bearer')
-    if (problem.retryAfterMs !== undefined) reply.header('retry-after', String(Math.max(1, Math.ceil(problem.retryAfterMs / 1000))))
-    // A body that was not read to its end would be taken for the next request.
-    if (problem.status === 413) reply.header('connection', 'close')
-    void reply.send(JSON.stringify(problem))
+    sendProblem(this.deps, error, host.switchToHttp().getRequest<EdgeRequest>(), host.switchToHttp().getResponse<FastifyReply>())
   }
+}
+
+/** For the adapter: what the router refuses before any hook runs (a malformed URL) looks like every other refusal. */
+export function frameworkErrors(
+  deps: Pick<App, 'log'>,
+  options: Pick<EdgeOptions, 'behindTls'>,
+): (error: Error, request: FastifyRequest, reply: FastifyReply) => void {
+  const headers = securityHeaders(options.behindTls)
+  return (error, request, reply) => {
+    for (const [name, value] of headers) reply.header(name, value)
+    sendProblem(deps, error, request as Partial<EdgeRequest> & FastifyRequest, reply)
+  }
+}
+
+/** Every error becomes a problem here, and nowhere else. */
+function sendProblem(deps: Pick<App, 'log'>, error: unknown, request: Partial<EdgeRequest> & FastifyRequest, reply: FastifyReply): void {
+  const traceId = request.tallystick?.correlationId ?? randomUUID()
+  const { problem, unexpected } = problemOf(error, traceId)
+  if (unexpected) deps.log.error({ err: error, correlationId: traceId, method: request.method }, 'a request failed unexpectedly')
+  if (reply.sent) return
+  reply.code(problem.status).type('application/problem+json')
+  if (problem.status === 401) reply.header('www-authenticate', 'Bearer')
+  if (problem.retryAfterMs !== undefined) reply.header('retry-after', String(Math.max(1, Math.ceil(problem.retryAfterMs / 1000))))
+  // A body that was not read to its end would be taken for the next request.
+  if (problem.status === 413) reply.header('connection', 'close')
+  void reply.send(JSON.stringify(problem))
 }

@@ -32,7 +32,7 @@ export interface Arrival {
 
 export type Effect =
   | { readonly outcome: 'taken'; readonly receipt?: ReceiptBody['items'][number]; readonly events: AuditEvent[] }
-  /** The same message came under another envelope: its first receipt goes out again. */
+  /** The same message came under another envelope: it has its receipt. */
   | { readonly outcome: 'repeated' }
   | { readonly outcome: 'refused'; readonly code: ErrorCode; readonly reason: string; readonly replay?: true }
 

@@ -15,14 +15,13 @@ import { now, SERVICE_ACTOR, type App, type Tx } from '../app.js'
 import type { FleetIdentity } from '../fleet/own-fleet.js'
 import { hex } from '../http/page.js'
 import { newId } from '../ids.js'
-import { RECEIPT_AGAIN_MS } from '../limits.js'
 import { batchesOf } from '../messages/batches.js'
-import { enqueueMessage, sendAgain } from '../messages/message.store.js'
+import { enqueueMessage } from '../messages/message.store.js'
 import { isAway } from '../messages/outcome.js'
 import { peerById, type PeerRow } from '../peers/peer.store.js'
 import { Refused } from '../refused.js'
 import { applyMessage, type Arrival } from './apply-message.js'
-import { decidedEnvelopes, insertRefused, takenMessage, type InboundRow } from './inbound.store.js'
+import { decidedEnvelopes, insertRefused, replaceRefusedReceipt, takenMessage, type InboundRow } from './inbound.store.js'
 import { readMessage, Unacceptable, type ReceivedMessage } from './read-message.js'
 
 type Item = RequestOf<typeof invoiceDeliver>['items'][number]
@@ -247,12 +246,25 @@ function auditOf(peer: string, digest: Uint8Array, refusal: Unacceptable, replay
   ]
 }
 
-/** What was taken before is answered with its own receipt: the same message, hence the same stored envelope. */
+/**
+ * What was taken before has its receipt already: nothing is sent while that is under way or once its hop is
+ * acknowledged. If its hop was refused, the same body goes out as a new message. @see docs/spec/payload.md §5
+ */
 async function repeatReceipts(app: App, tx: Tx, rows: readonly InboundRow[]): Promise<void> {
-  const ids = new Set(rows.filter((row) => row.outcome === 'taken').map((row) => row.receiptMessageId))
-  let again = 0
-  for (const id of ids) if (id !== null) again += await sendAgain(tx, id, now(app), new Date(app.clock.now() - RECEIPT_AGAIN_MS))
-  if (again > 0) app.wake.messages()
+  const at = now(app)
+  const receipts = new Map(rows.filter((row) => row.outcome === 'taken').map((row) => [row.receiptMessageId, row.peer]))
+  for (const [refused, peer] of receipts) {
+    const id = newId()
+    if (refused === null || !(await replaceRefusedReceipt(tx, peer, refused, id, new Date(at.getTime() - app.limits.receiptAgainMs))))
+      continue
+    const { body, contentDigest } = await tx.message.findUniqueOrThrow({
+      where: { id: refused },
+      select: { body: true, contentDigest: true },
+    })
+    await enqueueMessage(tx, { id, peer, kind: 'receipt', body, contentDigest, signedKind: null, documentId: null, at })
+    // The pump finds it at its next look at the latest; this transaction has not ended yet.
+    app.wake.messages()
+  }
 }
 
 /**

@@ -46,6 +46,20 @@ export async function takenMessage(tx: Pick<Tx, 'inbound'>, peer: string, messag
   return await tx.inbound.findFirst({ where: { peer, messageId, outcome: 'taken' } })
 }
 
+/**
+ * The receipt of a message that came again. Under way it arrives by itself, and with its hop acknowledged the peer has
+ * it: nothing is to do. One that the peer's relay refused is given another message id, since its own has ended.
+ * @returns whether `next` is now the receipt of what `refused` was: each refusal is followed once
+ */
+export async function replaceRefusedReceipt(tx: Tx, peer: string, refused: string, next: string, notAfter: Date): Promise<boolean> {
+  return (
+    (await tx.$executeRaw`
+      UPDATE inbound i SET receipt_message_id = ${next}::uuid FROM message m
+      WHERE i.peer = ${peer} AND i.receipt_message_id = ${refused}::uuid AND m.id = i.receipt_message_id AND m.state = 'refused' AND m.created_at < ${notAfter}`) >
+    0
+  )
+}
+
 /** A nonce is good once. The row count is the verdict, so that two at a time cannot both win. */
 export async function useNonce(tx: Tx, peer: string, nonce: Uint8Array, keepUntil: Date): Promise<boolean> {
   return (

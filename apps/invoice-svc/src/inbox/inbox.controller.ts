@@ -1,6 +1,7 @@
 /** /v1/inbox: what came in, what was verified of it, and the answer to it. */
 import { Controller, Inject } from '@nestjs/common'
 import { fleetId } from '@tallystick/contracts/call'
+import { MAX_NOTE_LENGTH } from '@tallystick/invoice-domain/verdict'
 import { toUbl } from '@tallystick/ubl/to-ubl'
 import { z } from 'zod'
 import { APP, type App } from '../app.js'
@@ -47,7 +48,7 @@ const verdict = route({
   tag,
   summary: 'Send a signed verdict back',
   params,
-  body: z.strictObject({ verdict: z.string().max(20), code: z.string().max(32).optional(), note: z.string().max(2000).optional() }),
+  body: z.strictObject({ verdict: z.string().max(20), code: z.string().max(32).optional(), note: z.string().min(1).max(MAX_NOTE_LENGTH).optional() }),
   status: 202,
   response: inboxItem,
   problems: [404, 409, 422],

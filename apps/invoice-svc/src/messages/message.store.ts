@@ -145,9 +145,3 @@ export async function refuseMessages(tx: Pick<Tx, '$queryRaw'>, ids: readonly st
 export async function noteWaiting(tx: Pick<Tx, '$executeRaw'>, id: string, code: string, cause: string): Promise<void> {
   await tx.$executeRaw`UPDATE message SET last_code = ${code}, cause = ${cause} WHERE id = ${id}::uuid AND state = 'relayed'`
 }
-
-/** Send once more what was sent: same id, same payload, so session-svc gives the same envelope. */
-export async function sendAgain(tx: Pick<Tx, '$executeRaw'>, id: string, at: Date, notAfter: Date): Promise<number> {
-  return await tx.$executeRaw`
-    UPDATE message SET state = 'sealed', relayed_at = NULL, next_attempt_at = ${at} WHERE id = ${id}::uuid AND state IN ('relayed', 'stored') AND relayed_at < ${notAfter}`
-}

@@ -3,7 +3,7 @@ import { expect, it } from 'vitest'
 import { batchesOf } from './batches.js'
 import { faultAsRefusal, isFinal, waitAfter } from './outcome.js'
 
-const limits = { retryFirstMs: 1_000, retryMaxMs: 60_000 }
+const limits = { retryFirstMs: 1_000, retryMaxMs: 60_000, retryBlockedMs: 300_000 }
 const delay = (code: 'Network' | 'PeerBlocked' | 'CircuitBreakerOpen', attempts: number, retryAfterMs?: number) =>
   waitAfter({ code, message: 'x', ...(retryAfterMs === undefined ? {} : { retryAfterMs }) }, attempts, 0, limits).nextAttemptAt.getTime()
 

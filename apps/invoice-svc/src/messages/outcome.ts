@@ -1,7 +1,7 @@
 /** What an answer of session-svc or relay-svc means for a message: wait and try again, wait for a person, or the end. */
 import type { Refusal } from '@tallystick/contracts/codes'
 import { RpcFault } from '@tallystick/nats-rpc/fault'
-import { RETRY_BLOCKED_MS } from '../limits.js'
+import type { Limits } from '../limits.js'
 
 /** No retry can change these: the message itself cannot be sent. */
 const FINAL: readonly string[] = ['Serialization', 'EndpointTooLarge', 'UnsupportedVersion', 'InvalidRequest', 'SuiteBelowPolicy']
@@ -23,12 +23,12 @@ export function waitAfter(
   refusal: Pick<Refusal, 'code' | 'message' | 'retryAfterMs'>,
   attempts: number,
   now: number,
-  limits: { retryFirstMs: number; retryMaxMs: number },
+  limits: Pick<Limits, 'retryFirstMs' | 'retryMaxMs' | 'retryBlockedMs'>,
 ): Wait {
   const backoff = Math.min(limits.retryMaxMs, limits.retryFirstMs * 2 ** Math.min(Math.max(0, attempts - 1), 16))
   // An open circuit answers at once and may let a probe through long before its reset time: looking again costs nothing.
   const delay = NEEDS_A_PERSON.includes(refusal.code)
-    ? RETRY_BLOCKED_MS
+    ? limits.retryBlockedMs
     : refusal.code === 'CircuitBreakerOpen'
       ? limits.retryFirstMs
       : Math.min(limits.retryMaxMs, Math.max(backoff, refusal.retryAfterMs ?? 0))

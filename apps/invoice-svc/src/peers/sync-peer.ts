@@ -8,7 +8,6 @@ import { sessionPinPeer, sessionSetPeerTrust } from '@tallystick/contracts/sessi
 import { RpcFault } from '@tallystick/nats-rpc/fault'
 import { now, type App } from '../app.js'
 import { recordChange } from '../events/change.store.js'
-import { RETRY_FIRST_MS, RETRY_MAX_MS, STEP_BATCH } from '../limits.js'
 import { peerById, peersToSync, type PeerRow } from './peer.store.js'
 
 /** Refusals that time alone may lift. */
@@ -39,7 +38,7 @@ export async function syncPeer(app: App, fleetId: string): Promise<Refusal | und
 
 /** The background step: peers whose last change has not reached both services. */
 export async function syncPeers(app: App): Promise<number> {
-  const due = await peersToSync(app.db, now(app), STEP_BATCH)
+  const due = await peersToSync(app.db, now(app), app.limits.stepBatch)
   for (const fleetId of due) await syncPeer(app, fleetId)
   return due.length
 }
@@ -77,7 +76,7 @@ async function finish(app: App, row: PeerRow): Promise<void> {
 }
 
 async function postpone(app: App, row: PeerRow, cause: string, retryAfterMs: number | undefined): Promise<void> {
-  const delay = Math.min(RETRY_MAX_MS, Math.max(retryAfterMs ?? 0, RETRY_FIRST_MS * 2 ** Math.min(row.syncAttempts, 10)))
+  const delay = Math.min(app.limits.retryMaxMs, Math.max(retryAfterMs ?? 0, app.limits.retryFirstMs * 2 ** Math.min(row.syncAttempts, 10)))
   await app.db.peer.updateMany({
     where: { fleetId: row.fleetId, version: row.version },
     data: { cause: cause.slice(0, 300), syncAttempts: { increment: 1 }, nextSyncAt: new Date(app.clock.now() + delay) },
