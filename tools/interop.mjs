@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
  * `npm run test:interop`: runs every `interop/<name>/run.mjs` or `run.sh`. Each program prints a line for every check,
- * ends with `N passed, N failed`, and says `skipped: <reason>` and exits 0 when what it needs (Go, Python) is not there.
+ * ends with `N passed, N failed`, and fails with the reason when what it needs (Go, Python) is not there.
  */
 import { spawn } from 'node:child_process'
 import { existsSync, readdirSync } from 'node:fs'

@@ -38,11 +38,18 @@ export interface PrepareOptions {
  * @param root mode 0755, usually /run/tallystick
  * @throws Error when the folders belong to another fleet, or keys of a complete fleet are gone
  */
-export function prepareFleet(root: string, fleet: string, { groups = { postgres: POSTGRES_GROUP, grafana: GRAFANA_GROUP } }: PrepareOptions = {}): { isNew: boolean } {
+export function prepareFleet(
+  root: string,
+  fleet: string,
+  { groups = { postgres: POSTGRES_GROUP, grafana: GRAFANA_GROUP } }: PrepareOptions = {},
+): { isNew: boolean } {
   const launcher = path.join(root, 'secrets', 'launcher')
   const nameFile = path.join(launcher, 'fleet')
   const owner = existsSync(nameFile) ? readFileSync(nameFile, 'utf8').trim() : undefined
-  if (owner !== undefined && owner !== fleet) throw new Error(`these volumes belong to the fleet "${owner}": its roles and its database have that name. Use another project name for "${fleet}".`)
+  if (owner !== undefined && owner !== fleet)
+    throw new Error(
+      `these volumes belong to the fleet "${owner}": its roles and its database have that name. Use another project name for "${fleet}".`,
+    )
 
   const secrets = ensureFleetSecrets(path.join(root, 'secrets'))
   for (const short of SHORTS) {

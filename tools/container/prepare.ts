@@ -4,13 +4,14 @@
  *
  *   node tools/container/prepare.ts prepare        keys, tokens and passwords into the volumes below /run/tallystick
  *   node tools/container/prepare.ts token [NAME]   prints one API token (admin, operator, auditor); default admin
+ *   node tools/container/prepare.ts grafana        prints the first password of Grafana's user admin
  *
  * `prepare` prints where things are and no secret. TALLYSTICK_FLEET names the fleet.
  */
 import { existsSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { FLEET_NAME } from '../paths.ts'
-import { TOKEN_NAMES, type TokenName } from '../secrets/fleet-secrets.ts'
+import { TOKEN_NAMES } from '../secrets/fleet-secrets.ts'
 import { prepareFleet } from './prepare-fleet.ts'
 
 const ROOT = process.env.TALLYSTICK_RUN_DIR ?? '/run/tallystick'
@@ -23,11 +24,13 @@ const fail = (text: string, code: number) => {
 
 const [command = 'prepare', name = 'admin'] = process.argv.slice(2)
 if (command === 'prepare') prepare(process.env.TALLYSTICK_FLEET ?? '')
-else if (command === 'token' && (TOKEN_NAMES as readonly string[]).includes(name)) token(name as TokenName)
-else fail(`usage: prepare.ts prepare | token [${TOKEN_NAMES.join('|')}]`, 2)
+else if (command === 'token' && (TOKEN_NAMES as readonly string[]).includes(name)) show(path.join('tokens', name))
+else if (command === 'grafana') show(path.join('grafana', 'password'))
+else fail(`usage: prepare.ts prepare | token [${TOKEN_NAMES.join('|')}] | grafana`, 2)
 
 function prepare(fleet: string): void {
-  if (!FLEET_NAME.test(fleet)) return fail('TALLYSTICK_FLEET is not a fleet name (a-z, 0-9 and "-", at most 31 characters, a letter first)', 2)
+  if (!FLEET_NAME.test(fleet))
+    return fail('TALLYSTICK_FLEET is not a fleet name (a-z, 0-9 and "-", at most 31 characters, a letter first)', 2)
   try {
     const { isNew } = prepareFleet(ROOT, fleet)
     print(`fleet ${fleet}: ${isNew ? 'keys, tokens and passwords made' : 'keys, tokens and passwords are there; nothing made anew'}`)
@@ -37,8 +40,8 @@ function prepare(fleet: string): void {
   }
 }
 
-function token(which: TokenName): void {
-  const file = path.join(ROOT, 'tokens', which)
-  if (!existsSync(file)) return fail('this fleet has no tokens yet: start it first', 1)
+function show(name: string): void {
+  const file = path.join(ROOT, name)
+  if (!existsSync(file)) return fail('this fleet has no secrets yet: start it first', 1)
   print(readFileSync(file, 'utf8').trim())
 }

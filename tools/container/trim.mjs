@@ -12,7 +12,18 @@ const ROOT = path.resolve(import.meta.dirname, '..', '..')
 const MIGRATIONS_ONLY = ['prisma', '@prisma/schema-engine-wasm']
 const SETUP = [...MIGRATIONS_ONLY, '@prisma/adapter-pg', '@prisma/client', '@prisma/driver-adapter-utils', 'nats', 'pg', 'zod']
 /** What only `prisma studio` and `prisma dev` load: a user interface, and a database server in WebAssembly. */
-const NEVER = ['react', 'react-dom', '@types/react', 'elkjs', '@visx', '@electric-sql', '@prisma/streams-local', '@prisma/query-plan-executor', 'typescript', 'mysql2']
+const NEVER = [
+  'react',
+  'react-dom',
+  '@types/react',
+  'elkjs',
+  '@visx',
+  '@electric-sql',
+  '@prisma/streams-local',
+  '@prisma/query-plan-executor',
+  'typescript',
+  'mysql2',
+]
 const isNever = (name) => NEVER.includes(name) || NEVER.includes(name.split('/')[0])
 
 const image = process.argv[2]

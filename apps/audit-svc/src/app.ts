@@ -10,20 +10,18 @@ import { CheckpointLoop } from './checkpoint-loop.js'
 import { CheckpointSigner } from './checkpoint-signer.js'
 import { openDatabase } from './db.js'
 import { Halt, LogHalted } from './halt.js'
-import { AUDIT_LIMITS, type AuditLimits } from './limits.js'
+import { AUDIT_LIMITS_ENV, auditLimitsFrom } from './limits.js'
 import { openLogKey } from './log-key.js'
 import { readHead } from './log.store.js'
 import { AuditMetrics } from './metrics.js'
 import { Proofs } from './proofs.js'
 
-export const auditEnv = z.object({
-  TALLYSTICK_AUDIT_RESCAN_MS: z.coerce.number().int().min(1_000).default(AUDIT_LIMITS.rescanMs),
-})
+export const auditEnv = z.object(AUDIT_LIMITS_ENV)
 
 class AuditModule {}
 
 export async function startAudit(host: Host<z.output<typeof auditEnv>>): Promise<StartedService> {
-  const limits: AuditLimits = { ...AUDIT_LIMITS, rescanMs: host.env.TALLYSTICK_AUDIT_RESCAN_MS }
+  const limits = auditLimitsFrom(host.env)
   const { clock, log, rpc } = host
   const metrics = new AuditMetrics(host.metrics)
   const url = host.secret('database-url')

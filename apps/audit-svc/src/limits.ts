@@ -1,4 +1,6 @@
-/** Every limit of audit-svc, with its reason. Overridable by the variable in brackets; listed in docs/limits.md. */
+/** Every limit of audit-svc, with its reason. `TALLYSTICK_AUDIT_<NAME>` overrides one. @see docs/limits.md */
+import { z } from 'zod'
+
 export interface AuditLimits {
   /** Events of one group commit: several waiting calls share a transaction. Bounds how long the head stays locked. */
   readonly groupEvents: number
@@ -8,7 +10,7 @@ export interface AuditLimits {
   readonly checkpointIntervalMs: number
   /** How often the head is looked at without a wake-up, milliseconds: another replica may have appended. */
   readonly checkpointPollMs: number
-  /** How often the whole log is read again from its first leaf, milliseconds (TALLYSTICK_AUDIT_RESCAN_MS). */
+  /** How often the whole log is read again from its first leaf, milliseconds. */
   readonly rescanMs: number
   /** Leaves that one step of a rescan reads: 1,000 are about half a megabyte and a few milliseconds of hashing. */
   readonly scanLeaves: number
@@ -32,6 +34,45 @@ export const AUDIT_LIMITS: AuditLimits = {
   databaseConnections: 6,
   transactionWaitMs: 4_000,
   transactionMs: 5_000,
+}
+
+export type AuditLimitName = keyof AuditLimits
+
+/** What each is called in the environment. */
+export const AUDIT_LIMIT_VARIABLES: Readonly<Record<AuditLimitName, string>> = {
+  groupEvents: 'TALLYSTICK_AUDIT_GROUP_EVENTS',
+  waitingCalls: 'TALLYSTICK_AUDIT_WAITING_CALLS',
+  checkpointIntervalMs: 'TALLYSTICK_AUDIT_CHECKPOINT_INTERVAL_MS',
+  checkpointPollMs: 'TALLYSTICK_AUDIT_CHECKPOINT_POLL_MS',
+  rescanMs: 'TALLYSTICK_AUDIT_RESCAN_MS',
+  scanLeaves: 'TALLYSTICK_AUDIT_SCAN_LEAVES',
+  checkpointEventEvery: 'TALLYSTICK_AUDIT_CHECKPOINT_EVENT_EVERY',
+  databaseConnections: 'TALLYSTICK_AUDIT_DATABASE_CONNECTIONS',
+  transactionWaitMs: 'TALLYSTICK_AUDIT_TRANSACTION_WAIT_MS',
+  transactionMs: 'TALLYSTICK_AUDIT_TRANSACTION_MS',
+}
+
+/** Below this a limit would defeat its purpose: rescans without a pause, or a log that feeds itself. */
+const AT_LEAST: Partial<Record<AuditLimitName, number>> = { rescanMs: 1_000, checkpointEventEvery: 2 }
+/** The longest that a timer of the runtime can wait, and more than any count needs. */
+const AT_MOST = 2 ** 31 - 1
+
+const count = (atLeast = 1) => z.coerce.number().int().min(atLeast).max(AT_MOST).optional()
+const NAMES = Object.keys(AUDIT_LIMITS) as AuditLimitName[]
+
+/** The variables of all limits, for the service's schema. */
+export const AUDIT_LIMITS_ENV: Record<string, ReturnType<typeof count>> = Object.fromEntries(
+  NAMES.map((name) => [AUDIT_LIMIT_VARIABLES[name], count(AT_LEAST[name])]),
+)
+
+/** @param env by variable, as parsed by the schema above */
+export function auditLimitsFrom(env: Record<string, unknown>): AuditLimits {
+  const limits: Record<AuditLimitName, number> = { ...AUDIT_LIMITS }
+  for (const name of NAMES) {
+    const value = env[AUDIT_LIMIT_VARIABLES[name]]
+    if (typeof value === 'number') limits[name] = value
+  }
+  return limits
 }
 
 /** Locked memory for the log's key: 64 bytes of it, in one page. */

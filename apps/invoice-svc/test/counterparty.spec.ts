@@ -73,6 +73,22 @@ describe('the sharing stream of the audit log', () => {
   })
 })
 
+describe('proofs of a peer', () => {
+  it('beyond what one document can have are refused', async () => {
+    const documentId = await issued()
+    const id = (await share(documentId)).json.shareId as string
+    const peer = buyer.fleet.fleetId
+    await seller.service.db.$executeRaw`
+      INSERT INTO peer_proof (peer, document_id, leaf_hash, leaf, leaf_index, tree_size, proof, note, vkey, salt, received_at)
+      SELECT ${peer}, ${documentId}::uuid, sha256(n::text::bytea), 'x', n, 100, '{}', 'x', 'x', 'x', now() FROM generate_series(1, 64) n`
+    await carryUntil(inState(id, 'delivered'))
+    await carryUntil(
+      async () => (await seller.service.db.inbound.count({ where: { peer, outcome: 'refused', code: 'QuotaExceeded' } })) === 1,
+    )
+    expect(await seller.service.db.peerProof.count({ where: { documentId } })).toBe(64)
+  })
+})
+
 describe('peers', () => {
   it('shows session and connection, and what could not be asked', async () => {
     const seen = await seller.service.request('GET', `/v1/peers/${buyer.fleet.fleetId}`)

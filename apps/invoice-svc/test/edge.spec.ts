@@ -6,6 +6,7 @@ import { draftInvoice, startInvoiceService, type Service } from './harness.ts'
 let postgres: TestPostgres
 let service: Service
 let limited: Service
+let behindTls: Service
 beforeAll(async () => {
   postgres = await startPostgres()
   service = await startInvoiceService({ databaseUrl: (await postgres.createFleet('edge')).urls.invoice })
@@ -13,10 +14,12 @@ beforeAll(async () => {
     databaseUrl: (await postgres.createFleet('limited')).urls.invoice,
     limits: { apiRatePerMinute: 100, authFailuresPerMinute: 20 },
   })
+  behindTls = await startInvoiceService({ databaseUrl: (await postgres.createFleet('tls')).urls.invoice, behindTls: true })
 })
 afterAll(async () => {
   await service?.stop()
   await limited?.stop()
+  await behindTls?.stop()
   await postgres?.stop()
 })
 
@@ -180,11 +183,30 @@ describe('hostile input', () => {
       })
       if (answer.status >= 400) expect(answer.json.traceId).toMatch(/^[0-9a-f-]{36}$/)
     }
-    // Refused by the router itself: no problem document, but the headers are there.
-    expect((await service.request('GET', '/%zz')).headers).toMatchObject({ 'x-content-type-options': 'nosniff' })
     const away = await service.request('GET', '/v1/fleet')
     expect([away.status, away.json.code]).toEqual([503, 'Network'])
     expect(Number(away.headers['retry-after'])).toBeGreaterThan(0)
+  })
+})
+
+describe('the edge of the edge', () => {
+  it('answers a malformed URL with a problem as well', async () => {
+    for (const path of ['/%zz', '/v1/invoices/%e0%a4%a', '/%', '/v1/%zz?token=hunter2']) {
+      const answer = await service.request('GET', path)
+      expect([path, answer.status]).toEqual([path, 400])
+      expect(answer.headers['content-type']).toMatch(/^application\/problem\+json/)
+      expect(answer.json).toMatchObject({ code: 'InvalidRequest', status: 400, traceId: expect.stringMatching(/^[0-9a-f-]{36}$/) })
+      expect(answer.headers).toMatchObject({ 'x-content-type-options': 'nosniff', 'cache-control': 'no-store' })
+      expect(answer.text).not.toMatch(/zz|hunter2/)
+    }
+  })
+
+  it('tells browsers to stay on TLS where TLS ends in front, with every answer, and nowhere else', async () => {
+    const hsts = 'strict-transport-security'
+    for (const path of ['/v1/invoices', '/nowhere', '/%zz']) {
+      expect((await behindTls.request('GET', path)).headers[hsts]).toBe('max-age=31536000; includeSubDomains')
+      expect((await service.request('GET', path)).headers[hsts]).toBeUndefined()
+    }
   })
 })
 

@@ -97,10 +97,14 @@ export async function startInvoiceService(options: {
     }),
     missing: () => Promise.resolve([]),
   })
-  const nest = await NestFactory.create<NestFastifyApplication>(assembled.module, new FastifyAdapter({ frameworkErrors: frameworkErrors(assembled.app, { behindTls }) }), {
-    logger: false,
-    abortOnError: false,
-  })
+  const nest = await NestFactory.create<NestFastifyApplication>(
+    assembled.module,
+    new FastifyAdapter({ frameworkErrors: frameworkErrors(assembled.app, { behindTls }) }),
+    {
+      logger: false,
+      abortOnError: false,
+    },
+  )
   configureEdge(nest, assembled.app, { routes: apiRoutes(), behindTls })
   await nest.init()
   await nest.getHttpAdapter().getInstance().ready()

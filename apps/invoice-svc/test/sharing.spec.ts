@@ -1,5 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { MAX_NOTE_LENGTH } from '@tallystick/invoice-domain/verdict'
+import { encodeVerdict } from '@tallystick/wire/messages'
+import { readStatement } from '@tallystick/wire/document'
 import { contentDigest, decodePayload, encodePayload } from '@tallystick/wire/payload'
+import { newId } from '../src/ids.js'
+import { sweepNonces } from '../src/inbound/inbound.store.js'
+import { pumpOnce } from '../src/messages/pump.js'
 import { recordProgress } from '../src/messages/relay-progress.js'
 import { draftInvoice } from './harness.ts'
 import { buyer, carryUntil, consent, inState, issued, seller, share, shareState, startPair, stopPair, until } from './pair.ts'
@@ -7,6 +13,12 @@ import { carry, replay, sealedPayload, sealForTest } from './two-fleets.ts'
 
 beforeAll(startPair)
 afterAll(stopPair)
+
+/** The receipt that the buyer has for a message of the seller. */
+async function receiptOf(messageId: string) {
+  const { receiptMessageId } = await buyer.service.db.inbound.findFirstOrThrow({ where: { messageId, receiptMessageId: { not: null } } })
+  return await buyer.service.db.message.findUniqueOrThrow({ where: { id: receiptMessageId! } })
+}
 
 describe('consent', () => {
   it('nothing is sealed without it, and nothing after it was withdrawn', async () => {
@@ -20,6 +32,24 @@ describe('consent', () => {
     expect(seller.fleet.calls.filter((subject) => subject === 'session.v1.seal').length).toBe(before)
     expect(await seller.service.db.share.count()).toBe(0)
     await consent(seller, buyer.fleet, 'share')
+  })
+
+  it('granted and withdrawn is audited, each once and without a name', async () => {
+    const granted = (await seller.service.request('POST', '/v1/consents', {
+      body: { peerId: buyer.fleet.fleetId, purpose: 'log', kinds: ['invoice', 'verdict'] },
+    })) as { json: { id: string } }
+    const { id } = granted.json
+    for (let n = 0; n < 2; n++) expect((await seller.service.request('DELETE', `/v1/consents/${id}`)).status).toBe(204)
+    const of = (type: string) =>
+      seller.fleet.events.filter((event) => event.type === type && (event.body as { consentId: string }).consentId === id)
+    await until(async () => of('ConsentGranted').length > 0 && of('ConsentWithdrawn').length > 0)
+    const about = { consentId: id, peer: buyer.fleet.fleetId, purpose: 'log' }
+    expect(of('ConsentGranted')).toMatchObject([
+      { stream: 'security', actor: 'client:admin', body: { ...about, kinds: ['invoice', 'verdict'] } },
+    ])
+    expect(of('ConsentWithdrawn')).toMatchObject([{ stream: 'security', actor: 'client:admin', body: about }])
+    const text = JSON.stringify([...of('ConsentGranted'), ...of('ConsentWithdrawn')])
+    for (const name of [seller.fleet.name, buyer.fleet.name, 'Acme GmbH', 'Globex BV']) expect(text).not.toContain(name)
   })
 })
 
@@ -66,6 +96,22 @@ describe('one invoice', () => {
     expect((await seller.service.request('GET', `/v1/invoices/${documentId}`)).json.status).toBe('paid')
   })
 
+  it('carries the longest note that a message can hold, and refuses a longer one', async () => {
+    const documentId = await issued()
+    const id = (await share(documentId)).json.shareId as string
+    await carryUntil(inState(id, 'delivered'))
+    const item = (await buyer.service.request('GET', '/v1/inbox?limit=1')).json.items[0]
+    const verdict = (note: string) =>
+      buyer.service.request('POST', `/v1/inbox/${item.id}/verdict`, { body: { verdict: 'rejected', code: 'OTH', note } })
+    const body = { documentId, contentDigest: new Uint8Array(32), verdict: 'rejected', code: 'OTH', at: 1 } as const
+    expect(() => encodeVerdict({ ...body, note: 'x'.repeat(MAX_NOTE_LENGTH) })).not.toThrow()
+    expect(() => encodeVerdict({ ...body, note: 'x'.repeat(MAX_NOTE_LENGTH + 1) })).toThrow()
+    expect((await verdict('x'.repeat(MAX_NOTE_LENGTH + 1))).status).toBe(400)
+    expect((await verdict('')).status).toBe(400)
+    expect((await verdict('x'.repeat(MAX_NOTE_LENGTH))).status).toBe(202)
+    expect((await carryUntil(inState(id, 'rejected'))).verdict).toMatchObject({ note: 'x'.repeat(MAX_NOTE_LENGTH) })
+  })
+
   it('asked for twice is one share; a draft is not shared', async () => {
     const documentId = await issued()
     const answers = await Promise.all(Array.from({ length: 6 }, () => share(documentId)))
@@ -76,20 +122,47 @@ describe('one invoice', () => {
     expect((await share(draft.json.id as string)).status).toBe(409)
   })
 
-  it('replayed, changes nothing and has its own receipt sent again', async () => {
+  it('replayed, changes nothing: its receipt is under way or has arrived', async () => {
     const documentId = await issued()
     const id = (await share(documentId)).json.shareId as string
     const { messageId } = await carryUntil(inState(id, 'delivered'))
     const count = await buyer.service.db.inbox.count()
+    const sent = buyer.fleet.sent.length
     const original = seller.fleet.sent.find((item) => item.messageId === messageId)!
-    const receipt = (await buyer.service.db.inbound.findFirst({ where: { messageId } }))!.receiptMessageId!
-    expect(buyer.fleet.sent.filter((item) => item.messageId === receipt)).toHaveLength(1)
+    const receipt = await receiptOf(messageId)
     buyer.service.clock.advance(60_000)
-    expect((await replay(original, seller.fleet, buyer.service)).map((answer) => answer.outcome)).toEqual(['taken'])
-    await until(async () => buyer.fleet.sent.filter((item) => item.messageId === receipt).length === 2)
-    const [first, second] = buyer.fleet.sent.filter((item) => item.messageId === receipt)
-    expect(Buffer.from(second!.envelope).equals(first!.envelope)).toBe(true)
+    // As it came, and under another envelope.
+    const again = sealForTest(sealedPayload(original.envelope))
+    for (const envelope of [original.envelope, again])
+      expect((await replay({ envelope }, seller.fleet, buyer.service)).map((answer) => answer.outcome)).toEqual(['taken'])
+    await pumpOnce(buyer.service.app)
+    expect(await receiptOf(messageId)).toEqual(receipt)
+    expect(receipt).toMatchObject({ state: 'stored' })
+    expect(buyer.fleet.sent).toHaveLength(sent)
     expect(await buyer.service.db.inbox.count()).toBe(count)
+  })
+
+  it('replayed after the peer’s relay has refused its receipt, gets the same receipt under a new id, once and not too often', async () => {
+    const documentId = await issued()
+    const id = (await share(documentId)).json.shareId as string
+    const { messageId } = await until(inState(id, 'relayed'))
+    await carry(seller, buyer)
+    const original = seller.fleet.sent.find((item) => item.messageId === messageId)!
+    const before = await until(async () => ((await receiptOf(messageId)).state === 'relayed' ? await receiptOf(messageId) : undefined))
+    buyer.fleet.queue.splice(0)
+    await recordProgress(buyer.service.app, [
+      { state: 'refused', messageId: before.id, at: Date.now(), code: 'UnauthorizedPeer', cause: 'The peer does not know us.' },
+    ])
+    await replay(original, seller.fleet, buyer.service)
+    expect(await receiptOf(messageId)).toMatchObject({ id: before.id, state: 'refused' })
+    buyer.service.clock.advance(30_001)
+    await Promise.all(Array.from({ length: 4 }, () => replay(original, seller.fleet, buyer.service)))
+    const after = await receiptOf(messageId)
+    expect(after.id).not.toBe(before.id)
+    expect(Buffer.from(after.body).equals(before.body)).toBe(true)
+    expect(await buyer.service.db.message.count({ where: { body: before.body } })).toBe(2)
+    await carryUntil(inState(id, 'delivered'))
+    expect((await buyer.service.db.message.findUniqueOrThrow({ where: { id: before.id } })).state).toBe('refused')
   })
 
   it('a changed body is refused as VerificationFailed, audited and never stored; the genuine one still arrives', async () => {
@@ -147,6 +220,44 @@ describe('one invoice', () => {
     expect(answer).toMatchObject({ outcome: 'refused', code: 'ReplayDetected' })
     await until(async () => buyer.fleet.events.some((event) => event.type === 'ReplayRejected'))
     expect(await buyer.service.db.inbox.count({ where: { documentId } })).toBe(1)
+  })
+
+  it('a statement that comes twice at once, under two message ids, counts once', async () => {
+    for (let round = 0; round < 5; round++) {
+      const documentId = await issued()
+      const id = (await share(documentId)).json.shareId as string
+      await until(inState(id, 'relayed'))
+      const [item] = seller.fleet.queue.splice(0)
+      const genuine = decodePayload(sealedPayload(item!.envelope))
+      // Places of their own: the unbroken sequence of this file is looked at below.
+      const copies = [0, 2, 4, 6].map((n) => sealForTest(encodePayload({ ...genuine, id: newId(), seq: 20_000 + round * 10 + n })))
+      const answers = (await Promise.all(copies.map((envelope) => replay({ envelope }, seller.fleet, buyer.service)))).flat()
+      expect(answers.map((answer) => answer.outcome).sort()).toEqual(['refused', 'refused', 'refused', 'taken'])
+      for (const answer of answers) if (answer.outcome === 'refused') expect(answer.code).toBe('ReplayDetected')
+      expect(await buyer.service.db.inbox.count({ where: { documentId } })).toBe(1)
+      const { nonce } = readStatement(genuine.statement!)
+      expect(await buyer.service.db.statementNonce.count({ where: { nonce: new Uint8Array(nonce) } })).toBe(1)
+    }
+  })
+
+  it('its nonce is kept until expiry and skew are over, and from then on the statement itself has expired', async () => {
+    const documentId = await issued()
+    const id = (await share(documentId)).json.shareId as string
+    const { messageId } = await carryUntil(inState(id, 'delivered'))
+    const genuine = decodePayload(sealedPayload(seller.fleet.sent.find((item) => item.messageId === messageId)!.envelope))
+    const { nonce, expiresAt } = readStatement(genuine.statement!)
+    const last = expiresAt + 120_000
+    const kept = async () => await buyer.service.db.statementNonce.count({ where: { nonce: new Uint8Array(nonce) } })
+    const at = async (time: number) => {
+      const app = { ...buyer.service.app, clock: { now: () => time } }
+      await sweepNonces(app.db, new Date(time))
+      const [answer] = await replay({ envelope: sealForTest(encodePayload({ ...genuine, id: newId() })) }, seller.fleet, { app })
+      return answer
+    }
+    expect(await at(last)).toMatchObject({ outcome: 'refused', code: 'ReplayDetected' })
+    expect(await kept()).toBe(1)
+    expect(await at(last + 1)).toMatchObject({ outcome: 'refused', code: 'ExpiredSignature' })
+    expect(await kept()).toBe(0)
   })
 
   it('what the relay reports is shown; a refusal ends the share until it is retried', async () => {

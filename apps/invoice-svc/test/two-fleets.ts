@@ -52,7 +52,7 @@ export class StandInFleet {
   readonly peerId = peerIdFromKey(keyPair().publicKey)
   readonly certificate: Uint8Array
   readonly address: string
-  /** What the relay has been given and has not delivered, and every message ever given. */
+  /** What the relay has taken and has not delivered, and every message that it ever took: each id once. */
   readonly queue: Array<{ messageId: string; fleetId: string; envelope: Uint8Array }> = []
   readonly sent: Array<{ messageId: string; fleetId: string; envelope: Uint8Array }> = []
   readonly events: AuditEvent[] = []
@@ -142,12 +142,7 @@ export class StandInFleet {
       'relay.v1.setPeer': () => ({ ok: true }),
       'relay.v1.peer': () => ({ ok: true, connected: true, transport: 'tcp', queued: 0, lastError: null, nextAttemptAt: null }),
       'relay.v1.send': ({ items }: { items: Array<{ messageId: string; fleetId: string; envelope: Uint8Array }> }) => ({
-        items: items.map((item) => {
-          // Idempotent by message id, as the real one.
-          if (!this.sent.some((known) => known.messageId === item.messageId)) this.queue.push(item)
-          this.sent.push(item)
-          return { ok: true, messageId: item.messageId, envelopeDigest: digestOf(item.envelope) }
-        }),
+        items: items.map((item) => this.#send(item)),
       }),
       'audit.v1.append': ({ events }: { events: AuditEvent[] }) => {
         for (const event of events) if (!this.events.some((known) => known.eventId === event.eventId)) this.events.push(event)
@@ -164,6 +159,19 @@ export class StandInFleet {
     const handler = handlers[subject]
     if (handler === undefined) throw new Error(`the stand-in does not answer ${subject}`)
     return handler(request as never)
+  }
+
+  /** Idempotent by message id, settled or not, as the real one: what it took once does not travel again. */
+  #send(item: { messageId: string; fleetId: string; envelope: Uint8Array }) {
+    const { messageId, fleetId, envelope } = item
+    const known = this.sent.find((row) => row.messageId === messageId)
+    if (known !== undefined && (known.fleetId !== fleetId || !Buffer.from(known.envelope).equals(envelope)))
+      return { ok: false, messageId, code: 'Conflict', message: 'another envelope is stored under this message id' }
+    if (known === undefined) {
+      this.queue.push(item)
+      this.sent.push(item)
+    }
+    return { ok: true, messageId, envelopeDigest: digestOf(envelope) }
   }
 
   #seal({ messageId, payload }: { messageId: string; payload: Uint8Array }) {
@@ -228,7 +236,7 @@ export async function carry(from: { fleet: StandInFleet; service: Service }, to:
   return answers
 }
 
-export async function replay(item: { envelope: Uint8Array }, from: StandInFleet, to: Service) {
+export async function replay(item: { envelope: Uint8Array }, from: StandInFleet, to: Pick<Service, 'app'>) {
   return await deliver(to.app, [
     { fleetId: from.fleetId, envelopeDigest: digestOf(item.envelope), envelope: new Uint8Array(item.envelope), receivedAt: Date.now() },
   ])

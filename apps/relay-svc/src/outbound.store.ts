@@ -62,17 +62,21 @@ export class OutboundStore {
     return rows.map((row) => row.fleet_id)
   }
 
-  /** The oldest that are due and not in flight, as many as the window has room for; at least one when any is due. */
-  async due(fleetId: string, inFlight: readonly bigint[], room: { frames: number; bytes: number }): Promise<QueuedEnvelope[]> {
+  /** The oldest that are due and not in flight, as many as there is room for; with `atLeastOne` the first, whatever its size. */
+  async due(
+    fleetId: string,
+    inFlight: readonly bigint[],
+    room: { frames: number; bytes: number; atLeastOne: boolean },
+  ): Promise<QueuedEnvelope[]> {
     const skip = inFlight.length === 0 ? Prisma.empty : Prisma.sql`AND id NOT IN (${Prisma.join([...inFlight])})`
     const rows = await this.#db.$queryRaw<
       { id: bigint; message_id: string; envelope: Uint8Array<ArrayBuffer>; digest: Uint8Array<ArrayBuffer> }[]
     >`
       WITH candidates AS (
-        SELECT id, sum(size) OVER (ORDER BY id) AS through FROM (
+        SELECT id, sum(size) OVER (ORDER BY id) AS through, row_number() OVER (ORDER BY id) AS nth FROM (
           SELECT id, size FROM outbound WHERE fleet_id = ${fleetId} AND state = 'queued' AND next_attempt_at <= now() ${skip} ORDER BY id LIMIT ${room.frames}) AS head)
       SELECT o.id, o.message_id, o.envelope, o.digest FROM outbound o JOIN candidates c USING (id)
-      WHERE c.through <= ${room.bytes} ORDER BY o.id`
+      WHERE c.through <= ${room.bytes} OR (c.nth = 1 AND ${room.atLeastOne}) ORDER BY o.id`
     return rows.map((row) => ({ id: row.id, messageId: row.message_id, fleetId, envelope: row.envelope, digest: row.digest }))
   }
 

@@ -202,18 +202,17 @@ export class PeerSender {
 
   /** @returns whether anything was sent: then there may be more */
   async #fill(peer: PeerLink): Promise<boolean> {
-    const { limits, outbound, tap, clock } = this.#deps
+    const { outbound, tap, clock } = this.#deps
     const held = [...this.#inFlight.values()]
-    const bytes =
-      held.length === 0
-        ? Math.max(peer.window.bytes, limits.frameBodyBytes)
-        : peer.window.bytes - held.reduce((sum, item) => sum + item.size, 0)
+    const alone = held.length === 0
+    const bytes = peer.window.bytes - held.reduce((sum, item) => sum + item.size, 0)
     const frames = Math.min(this.#allowance, peer.window.frames) - held.length
-    if (frames <= 0 || bytes <= 0) return false
+    if (frames <= 0 || (bytes <= 0 && !alone)) return false
     // What has been answered but not settled is still queued in the database: not again.
     const skip = [...held, ...this.#answers.map((answer) => answer.item)].map((item) => item.id)
-    const due = await outbound.due(this.fleetId, skip, { frames, bytes })
-    if (held.length === 0) this.#heardAt = performance.now()
+    // An envelope above the whole window is tried alone: only the peer can say what it takes.
+    const due = await outbound.due(this.fleetId, skip, { frames, bytes, atLeastOne: alone })
+    if (alone) this.#heardAt = performance.now()
     for (const item of due) {
       if (!peer.link.open) return true
       const seq = this.#nextSeq()

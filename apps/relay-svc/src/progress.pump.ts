@@ -52,7 +52,13 @@ export class ProgressPump {
     try {
       for (let i = 0; i < items.length; i += MAX_BATCH) {
         await this.#deps.rpc.call(invoiceRelayProgress, {
-          items: items.slice(i, i + MAX_BATCH).map((item) => ({ state: 'waiting' as const, at, ...item })),
+          // A time that has passed on the way here means now.
+          items: items.slice(i, i + MAX_BATCH).map((item) => ({
+            ...item,
+            state: 'waiting' as const,
+            at,
+            nextAttemptAt: Math.max(at, item.nextAttemptAt),
+          })),
         })
       }
     } catch (err) {

@@ -179,7 +179,13 @@ async function startApp(started: StartedService, host: Host, transport: NatsTran
     await app.listen()
     return { close: () => closeApp(app, transport) }
   }
-  const { port, host: address = host.env.TALLYSTICK_HOST, bodyLimitBytes = DEFAULT_BODY_LIMIT_BYTES, frameworkErrors, configure } = started.http
+  const {
+    port,
+    host: address = host.env.TALLYSTICK_HOST,
+    bodyLimitBytes = DEFAULT_BODY_LIMIT_BYTES,
+    frameworkErrors,
+    configure,
+  } = started.http
   const adapter = new FastifyAdapter({ bodyLimit: bodyLimitBytes, ...(frameworkErrors === undefined ? {} : { frameworkErrors }) })
   const app = await NestFactory.create<NestFastifyApplication>(started.module, adapter, options)
   app.connectMicroservice({ strategy: transport })

@@ -3,7 +3,9 @@ import { Controller, Get, type DynamicModule } from '@nestjs/common'
 import { auditIdentity } from '@tallystick/contracts/audit'
 import { relayIdentity } from '@tallystick/contracts/relay'
 import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
 import { chmodSync, copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
@@ -62,10 +64,11 @@ const identity = answer(auditIdentity)(async () => ({ ok: true, publicKey: PUBLI
 const IdentityModule = moduleOf([identity])
 
 /** The same controller with a route beside its handler, as invoice-svc has them. */
-function withRoute(): DynamicModule {
+function withRoute(wait?: Promise<void>): DynamicModule {
   class Hello {
     hello = () => ({ hello: 'world' })
-    route() {
+    async route() {
+      await wait
       return this.hello()
     }
   }
@@ -156,6 +159,39 @@ it('stops in order: not ready, requests in flight, the own stop with the bus sti
   order.push(`after, bus ${host!.bus.connected ? 'there' : 'gone'}`)
   expect(order).toEqual(['stop, bus there', 'after, bus gone'])
   await expect(get(service.opsPort, '/health/live')).rejects.toThrow()
+})
+
+it('at shutdown lets a request finish, and then waits for no connection, not even one that never carried a request', async () => {
+  const release = Promise.withResolvers<void>()
+  const arrived = Promise.withResolvers<void>()
+  const configure: NonNullable<StartedService['http']>['configure'] = (app) =>
+    void app
+      .getHttpAdapter()
+      .getInstance()
+      .addHook('onRequest', async () => arrived.resolve())
+  const service = await start(async () => ({ module: withRoute(release.promise), http: { port: 0, configure } }))
+  await service.ready
+  const silent = connect(service.httpPort!, '127.0.0.1')
+  const cut = once(silent, 'close')
+  await once(silent, 'connect')
+  const answered = get(service.httpPort!, '/v1/hello')
+  await arrived.promise
+  const begun = performance.now()
+  const stopped = service.stop()
+  await expect(Promise.race([stopped, new Promise((resolve) => setTimeout(resolve, 300, 'still waiting'))])).resolves.toBe('still waiting')
+  release.resolve()
+  expect(await answered).toMatchObject({ status: 200, text: '{"hello":"world"}' })
+  await stopped
+  await cut
+  expect(performance.now() - begun).toBeLessThan(3_000)
+})
+
+it('a service answers in its own words what the router refuses', async () => {
+  const service = await start(async () => ({
+    module: withRoute(),
+    http: { port: 0, frameworkErrors: (_error, _request, reply) => void reply.code(400).type('text/plain').send('no such way') },
+  }))
+  expect(await get(service.httpPort!, '/%zz')).toMatchObject({ status: 400, text: 'no such way' })
 })
 
 it('a start that fails leaves nothing behind and keeps its error', async () => {

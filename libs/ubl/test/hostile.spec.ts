@@ -206,7 +206,7 @@ describe('hostile XML', () => {
   })
 
   it('names a hundred bad values and two hundred broken rules of the syntax, and no more', () => {
-    const amount = (text: string) => `<cac:AllowanceCharge><cbc:Amount currencyID="EUR">${text}</cbc:Amount></cac:AllowanceCharge>`
+    const amount = (text: string) => `<cac:InvoiceLine><cbc:LineExtensionAmount>${text}</cbc:LineExtensionAmount></cac:InvoiceLine>`
     const refusedWith = (count: number): number => {
       try {
         parseUbl(invoice(amount('1,5').repeat(count)))

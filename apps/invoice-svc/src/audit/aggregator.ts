@@ -19,7 +19,15 @@ export class AuditAggregator {
   #timer: NodeJS.Timeout | undefined
   #writing: Promise<void> = Promise.resolve()
 
-  constructor(private readonly deps: { db: Db; clock: { now(): number }; log: Logger; limits: Pick<Limits, 'auditAggregateMs' | 'auditAggregateKeys'>; wake(): void }) {}
+  constructor(
+    private readonly deps: {
+      db: Db
+      clock: { now(): number }
+      log: Logger
+      limits: Pick<Limits, 'auditAggregateMs' | 'auditAggregateKeys'>
+      wake(): void
+    },
+  ) {}
 
   authFailed(reason: AuthReason, client?: string): void {
     this.#add({ type: 'AuthFailed', reason, ...(client === undefined ? {} : { client }) })

@@ -25,7 +25,8 @@ export class OwnFleet {
    */
   async identity(): Promise<FleetIdentity> {
     const now = this.deps.clock.now()
-    if (this.#known !== undefined && now < this.#known.until && this.#known.until - now <= this.deps.limits.fleetCacheMs) return this.#known.identity
+    if (this.#known !== undefined && now < this.#known.until && this.#known.until - now <= this.deps.limits.fleetCacheMs)
+      return this.#known.identity
     const answer = await this.deps.rpc.call(sessionFleet, {})
     if (!answer.ok)
       throw new Refused('NotReady', 'This fleet has no certificate yet: its services are still starting.', {

@@ -48,7 +48,11 @@ const verdict = route({
   tag,
   summary: 'Send a signed verdict back',
   params,
-  body: z.strictObject({ verdict: z.string().max(20), code: z.string().max(32).optional(), note: z.string().min(1).max(MAX_NOTE_LENGTH).optional() }),
+  body: z.strictObject({
+    verdict: z.string().max(20),
+    code: z.string().max(32).optional(),
+    note: z.string().min(1).max(MAX_NOTE_LENGTH).optional(),
+  }),
   status: 202,
   response: inboxItem,
   problems: [404, 409, 422],
