@@ -22,17 +22,24 @@ afterAll(async () => {
 
 const command = (args: readonly string[]) => run(process.execPath, ['apps/cli/bin/tallystick.mjs', ...args], { cwd: root })
 /** With --json against a fleet. */
-const tallystick = async (fleet: RunningFleet, ...args: string[]) => JSON.parse((await command([...args, '--json', '--fleet', path.dirname(fleet.logFile('nats')).replace(/\/logs$/, '')])).stdout)
+const tallystick = async (fleet: RunningFleet, ...args: string[]) =>
+  JSON.parse((await command([...args, '--json', '--fleet', path.dirname(fleet.logFile('nats')).replace(/\/logs$/, '')])).stdout)
 
 it('pin, consent, import, send, verdict and evidence need nothing but the command', async () => {
   const { acme, globex, acmeId, globexId } = fleets
-  for (const [self, peer] of [[acme, globex], [globex, acme]] as const) {
+  for (const [self, peer] of [
+    [acme, globex],
+    [globex, acme],
+  ] as const) {
     const { invitation } = await tallystick(peer, 'peer', 'invite')
     await tallystick(self, 'peer', 'add', invitation)
   }
   // Without a consent the refusal says which one is missing, and the exit code is that of a refusal.
   const document = await tallystick(acme, 'invoice', 'import', 'samples/acme-invoice.xml', '--issue')
-  await expect(tallystick(acme, 'invoice', 'send', document.id, globexId)).rejects.toMatchObject({ code: 3, stdout: expect.stringContaining('ConsentRequired') })
+  await expect(tallystick(acme, 'invoice', 'send', document.id, globexId)).rejects.toMatchObject({
+    code: 3,
+    stdout: expect.stringContaining('ConsentRequired'),
+  })
 
   await tallystick(acme, 'peer', 'consent', globexId)
   await tallystick(globex, 'peer', 'consent', acmeId)

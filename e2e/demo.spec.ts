@@ -23,7 +23,10 @@ async function leftBehind(): Promise<string[]> {
 
 it('demo --once --json succeeds on an empty folder and again on the same, and leaves no process', { timeout: 240_000 }, async () => {
   for (const turn of ['first', 'second']) {
-    const { stdout } = await run(process.execPath, ['tools/demo.mjs', '--once', '--json', '--data', data], { cwd: root, maxBuffer: 8 << 20 })
+    const { stdout } = await run(process.execPath, ['tools/demo.mjs', '--once', '--json', '--data', data], {
+      cwd: root,
+      maxBuffer: 8 << 20,
+    })
     const report = JSON.parse(stdout)
     expect(report, turn).toMatchObject({ ok: true })
     const evidence = JSON.parse(readFileSync(report.evidence.file, 'utf8'))
@@ -33,9 +36,9 @@ it('demo --once --json succeeds on an empty folder and again on the same, and le
 })
 
 it('an invoice that is not UBL fails with the reason and a non-zero exit, and leaves no process', { timeout: 120_000 }, async () => {
-  const failure = await run(process.execPath, ['tools/demo.mjs', '--once', '--json', '--data', data, '--invoice', 'package.json'], { cwd: root }).catch(
-    (error: { code: number; stdout: string }) => error,
-  )
+  const failure = await run(process.execPath, ['tools/demo.mjs', '--once', '--json', '--data', data, '--invoice', 'package.json'], {
+    cwd: root,
+  }).catch((error: { code: number; stdout: string }) => error)
   expect(failure).toMatchObject({ code: expect.any(Number) })
   expect(JSON.parse(failure.stdout)).toMatchObject({ ok: false, error: expect.stringMatching(/XML|UBL/) })
   expect(await leftBehind()).toEqual([])
@@ -47,7 +50,10 @@ it('Ctrl-C stops everything', { timeout: 120_000 }, async () => {
   demo.stdout.on('data', (chunk: Buffer) => (screen += chunk.toString()))
   demo.stderr.on('data', (chunk: Buffer) => (screen += chunk.toString()))
   const ended = new Promise<number | null>((resolve) => demo.once('exit', resolve))
-  await until('the demo stays up and names its API', async () => /Ctrl-C/i.test(screen) && /http:\/\//.test(screen), { timeoutMs: 90_000, detail: () => screen.slice(-500) })
+  await until('the demo stays up and names its API', async () => /Ctrl-C/i.test(screen) && /http:\/\//.test(screen), {
+    timeoutMs: 90_000,
+    detail: () => screen.slice(-500),
+  })
   demo.kill('SIGINT')
   await ended
   expect(await leftBehind()).toEqual([])

@@ -18,7 +18,9 @@ export async function inboxList(api: Api, state: string | undefined, print: Prin
   const filter = state === undefined ? '' : `&state=${encodeURIComponent(state)}`
   const page = await api.get<{ items: InboxItem[]; next: string | null }>(`/v1/inbox?limit=100${filter}`)
   for (const item of page.items) {
-    print.line(`${item.id}  ${item.state.padEnd(8)}  ${item.kind} ${item.number ?? '?'} of ${item.seller ?? '?'}, ${item.payableAmount ?? '?'} ${item.currency ?? ''}`)
+    print.line(
+      `${item.id}  ${item.state.padEnd(8)}  ${item.kind} ${item.number ?? '?'} of ${item.seller ?? '?'}, ${item.payableAmount ?? '?'} ${item.currency ?? ''}`,
+    )
   }
   if (page.items.length === 0) print.line('nothing has been received')
   else if (page.next !== null) print.line('there is more: use --state, or the API')
@@ -26,7 +28,13 @@ export async function inboxList(api: Api, state: string | undefined, print: Prin
   return EXIT.ok
 }
 
-export async function inboxVerdict(api: Api, id: string, verdict: string, options: { code?: string; note?: string }, print: Printer): Promise<ExitCode> {
+export async function inboxVerdict(
+  api: Api,
+  id: string,
+  verdict: string,
+  options: { code?: string; note?: string },
+  print: Printer,
+): Promise<ExitCode> {
   const { code, note } = options
   const body = { verdict, ...(code === undefined ? {} : { code }), ...(note === undefined ? {} : { note }) }
   const item = await api.post<InboxItem>(`/v1/inbox/${encodeURIComponent(id)}/verdict`, body)
