@@ -52,6 +52,7 @@ export class InboundStream {
   readonly #peerId: string
   readonly #link: FrameLink
   #greeted = false
+  readonly #greeting: NodeJS.Timeout
   #waiting: Waiting[] = []
   #heldBytes = 0
   #heldFrames = 0
@@ -62,10 +63,10 @@ export class InboundStream {
     this.#fleetId = fleetId
     this.#peerId = peerId
     this.#link = new FrameLink(stream, deps.limits, (frame) => this.#frame(frame))
-    const greeting = setTimeout(() => this.#link.close('HandshakeTimeout', 'no hello'), deps.limits.helloTimeoutMs)
-    greeting.unref()
+    this.#greeting = setTimeout(() => this.#link.close('HandshakeTimeout', 'no hello'), deps.limits.helloTimeoutMs)
+    this.#greeting.unref()
     void this.closed.then((end) => {
-      clearTimeout(greeting)
+      clearTimeout(this.#greeting)
       this.#waiting = []
       if (end.code !== null && !end.byPeer) {
         deps.metrics.streamsCut.inc({ code: end.code })
@@ -88,6 +89,7 @@ export class InboundStream {
       if (header.t !== 'hello') return this.#link.close('Serialization', 'the first frame is not a hello')
       if (header.v !== FRAME_VERSION) return this.#link.close('UnsupportedVersion', `version ${header.v}`)
       this.#greeted = true
+      clearTimeout(this.#greeting)
       const { windowBytes, windowFrames } = this.#deps.limits
       return this.#send({ t: 'hello', v: FRAME_VERSION, bytes: windowBytes, frames: windowFrames })
     }

@@ -140,6 +140,11 @@ describe('time limits', () => {
     expect(await peer.closed()).toMatchObject({ code: 'HandshakeTimeout' })
   })
 
+  it('a stream that has said hello lives on beyond the time for it', async () => {
+    const { peer } = await setUp({ helloTimeoutMs: 100, idleTimeoutMs: 600 })
+    expect(await peer.closed()).toMatchObject({ code: 'IdleTimeout' })
+  })
+
   it('a frame that trickles: ReadTimeout, counted from its first byte', async () => {
     const { peer } = await setUp({ readTimeoutMs: 300 })
     const began = performance.now()
