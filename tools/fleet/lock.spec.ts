@@ -47,3 +47,16 @@ it('begins anew after a power loss in the middle of a write', async () => {
   expect(readJson<SupervisorState>(layout.lock)?.children.nats).toEqual(identityOf(process.pid))
   lock.release()
 })
+
+it('two that find what a lost supervisor left behind do not both go on', async () => {
+  const left = spawn('sleep', ['600'])
+  await once(left, 'spawn')
+  const lost: SupervisorState = {
+    supervisor: { pid: process.pid, start: 'an earlier boot:7' },
+    children: { nats: identityOf(left.pid as number) },
+  }
+  writeJson(layout.lock, lost)
+  const outcomes = await Promise.allSettled([takeLock(layout), takeLock(layout)])
+  expect(outcomes.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected'])
+  expect(isAlive(identityOf(left.pid as number))).toBe(false)
+})

@@ -1,5 +1,6 @@
 /** One supervisor per folder; what a lost one left behind is ended first. */
 import { linkSync, rmSync, writeFileSync } from 'node:fs'
+import { isDeepStrictEqual } from 'node:util'
 import { endProcess, identityOf, isAlive, type ProcessIdentity } from '../process/child.ts'
 import { readJson, writeJson, type Layout, type SupervisorState } from './layout.ts'
 
@@ -25,7 +26,8 @@ export async function takeLock(layout: Layout): Promise<Lock> {
     const other = readJson<SupervisorState>(layout.lock)
     if (other !== undefined && isAlive(other.supervisor)) throw new AlreadyRunning(layout.root, other.supervisor.pid)
     if (other !== undefined) await endLeftovers(other)
-    rmSync(layout.lock, { force: true })
+    // Another one may have done the same meanwhile, and hold the lock by now: only what was looked at is removed.
+    if (isDeepStrictEqual(readJson<SupervisorState>(layout.lock), other)) rmSync(layout.lock, { force: true })
   }
   return {
     record(name, pid) {

@@ -8,6 +8,7 @@ import { ADDRESSES_KEPT_PER_PEER, type PeerRecord, type PeersStore, type PeerSta
 export class AllowList {
   readonly #store: Pick<PeersStore, 'all' | 'version'>
   #version: string | undefined
+  #refreshing: Promise<void> = Promise.resolve()
   #byFleet = new Map<string, PeerRecord>()
   #byPeerId = new Map<string, PeerRecord>()
   #known = new Set<string>()
@@ -58,6 +59,17 @@ export class AllowList {
 
   /** @param force also when the version is the same (a change of this very replica) */
   async refresh(force = false): Promise<void> {
+    const before = this.#refreshing
+    // One at a time: a slow read from before a change must not overwrite what the change has put here.
+    const mine = (async () => {
+      await before.catch(() => undefined) // its own caller is told
+      await this.#read(force)
+    })()
+    this.#refreshing = mine
+    return mine
+  }
+
+  async #read(force: boolean): Promise<void> {
     const version = await this.#store.version()
     if (!force && version === this.#version) return
     const before = this.#byFleet

@@ -32,7 +32,7 @@ export interface DeliveryDeps {
 }
 
 /** A service behind invoice-svc, or invoice-svc, is away: that says nothing about an envelope. */
-const AWAY: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['Network', 'CircuitBreakerOpen', 'NotReady', 'KeyStorage', 'RateLimited'])
+export const AWAY: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['Network', 'CircuitBreakerOpen', 'NotReady', 'KeyStorage', 'RateLimited'])
 /** A claim outlives the call's deadline of 30 s. */
 const CLAIM_MS = 45_000
 

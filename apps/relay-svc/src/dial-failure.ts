@@ -1,5 +1,6 @@
 /** Why a peer could not be reached, as a code and one sentence for a person. */
 import type { ErrorCode } from '@tallystick/contracts/codes'
+import { RpcFault } from '@tallystick/nats-rpc/fault'
 import type { PeerEndpoint } from './address.js'
 import type { LinkEnd } from './link.js'
 
@@ -52,4 +53,18 @@ export function helloFailure(end: LinkEnd, endpoint: string): DialFailure {
     'Network',
     `the peer at ${endpoint} closed the connection before its hello (it may not have allowed this relay yet)`,
   )
+}
+
+export function codeOf(error: unknown): ErrorCode {
+  return error instanceof DialFailure || error instanceof RpcFault ? error.code : 'Network'
+}
+
+export function causeOf(error: unknown): string {
+  if (error instanceof RpcFault && error.code === 'CircuitBreakerOpen')
+    return 'the peer could not be reached several times; the next attempt is a single probe'
+  return error instanceof Error ? error.message : String(error)
+}
+
+export function retryOf(error: unknown): number | undefined {
+  return error instanceof DialFailure || error instanceof RpcFault ? error.retryAfterMs : undefined
 }

@@ -70,7 +70,11 @@ export class InboundStream {
       this.#waiting = []
       if (end.code !== null && !end.byPeer) {
         deps.metrics.streamsCut.inc({ code: end.code })
-        deps.log.warn({ peer: fleetId, code: end.code, reason: end.reason }, 'stream of a peer closed for cause')
+        // A peer with nothing to say is the normal case, and ends every quiet stream.
+        deps.log[end.code === 'IdleTimeout' ? 'debug' : 'warn'](
+          { peer: fleetId, code: end.code, reason: end.reason },
+          'stream of a peer closed for cause',
+        )
       }
     })
   }
@@ -216,6 +220,9 @@ export class InboundStream {
 
   /** An answer that cannot be sent is not an error here: the sender asks again and gets the same. */
   #send(...frame: Parameters<FrameLink['send']>): void {
+    // The window bounds what we hold of the peer's bytes, not what it makes us say: a refusal costs it no place there.
+    if (this.#link.unsentBytes > this.#deps.limits.unreadAnswerBytes)
+      return this.#link.close('QuotaExceeded', 'the peer does not read its answers')
     this.#link.send(...frame).catch((err: unknown) => this.#deps.log.debug({ err, peer: this.#fleetId }, 'answer not sent'))
   }
 }

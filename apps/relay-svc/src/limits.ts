@@ -47,6 +47,8 @@ export const DEFAULT_LIMITS = {
   windowBytes: 2 * MAX_ENVELOPE_BYTES,
   /** Envelopes that a sender may have unacknowledged. */
   windowFrames: 64,
+  /** Answers that a peer has not read, bytes, before its stream is closed: a window of receipts and all its bundles are 200 kB. */
+  unreadAnswerBytes: MIB,
 
   // -------------------------------------------------------------------------------------------------------- per peer
   /** Envelopes a minute from one peer: 200 a second is far above an organisation's invoices, below one core's limit. */

@@ -71,6 +71,11 @@ export class FrameLink {
     return this.#end === undefined
   }
 
+  /** Bytes written here that the transport has not been able to take: what a peer that does not read makes us hold. */
+  get unsentBytes(): number {
+    return this.#stream.writeBufferLength
+  }
+
   /** @throws Error when the stream is closed or does not drain in time */
   async send(header: FrameHeader, body?: Uint8Array): Promise<void> {
     if (this.#end !== undefined) throw new ProtocolError('Network', `stream is closed: ${this.#end.reason}`)

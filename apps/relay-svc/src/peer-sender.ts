@@ -5,11 +5,10 @@
  * @see docs/spec/relay.md §5
  */
 import type { ErrorCode } from '@tallystick/contracts/codes'
-import { RpcFault } from '@tallystick/nats-rpc/fault'
 import type { Breaker } from '@tallystick/nats-rpc/breaker'
 import type { AllowList } from './allow-list.js'
 import { backoffMs } from './backoff.js'
-import { DialFailure } from './dial-failure.js'
+import { causeOf, codeOf, DialFailure, retryOf } from './dial-failure.js'
 import type { Frame } from './frames.js'
 import type { Limits } from './limits.js'
 import type { LinkEnd } from './link.js'
@@ -57,6 +56,8 @@ interface Trouble {
 /** Waiting messages that get a report of their own when a peer is away; the others follow when they are looked at. */
 const REPORTED_WAITING = 256
 const DRAIN_POLL_MS = 20
+/** For people: why messages to a removed peer end. */
+export const PEER_REMOVED = 'the peer was removed here'
 
 export class PeerSender {
   readonly fleetId: string
@@ -71,6 +72,8 @@ export class PeerSender {
   #seq = 0
   #failures = 0
   #notBefore = 0
+  /** The peer answers, and has asked for a pause. */
+  #heldUntil = 0
   #trouble: Trouble | undefined
   #ended: LinkEnd | undefined
   #lost: InFlight[] = []
@@ -108,6 +111,7 @@ export class PeerSender {
   reachable(): void {
     this.#failures = 0
     this.#notBefore = 0
+    this.#heldUntil = 0
     if (this.#breaker.state === 'open') this.#breaker.probeNow()
     this.#wake.wake()
   }
@@ -177,7 +181,9 @@ export class PeerSender {
     const { limits, outbound, allowList } = this.#deps
     await this.#settle()
     await this.#afterEnd()
-    if (allowList.fleet(this.fleetId)?.state !== 'allowed') return this.#wake.wait()
+    const state = allowList.fleet(this.fleetId)?.state
+    if (state === 'removed') await this.#refuseAll()
+    if (state !== 'allowed') return this.#wake.wait()
     const dueIn = await outbound.dueInMs(this.fleetId)
     if (this.#inFlight.size === 0 && dueIn !== 0) return this.#wake.wait(dueIn)
     const pause = this.#notBefore - performance.now()
@@ -192,12 +198,18 @@ export class PeerSender {
     } catch (error) {
       return this.#failed(codeOf(error), causeOf(error), retryOf(error))
     }
-    if (await this.#fill(peer)) return
+    const held = this.#heldUntil - performance.now()
+    if (held <= 0 && (await this.#fill(peer))) return
     const quietFor = performance.now() - this.#heardAt
     if (this.#inFlight.size > 0 && quietFor > limits.receiptTimeoutMs) return peer.link.close('ReadTimeout', 'no receipt in time')
-    await this.#wake.wait(
-      this.#inFlight.size > 0 ? Math.min(limits.leaseMs / 3, Math.max(1, limits.receiptTimeoutMs - quietFor)) : limits.pollMs,
-    )
+    const wait = this.#inFlight.size > 0 ? Math.min(limits.leaseMs / 3, Math.max(1, limits.receiptTimeoutMs - quietFor)) : limits.pollMs
+    await this.#wake.wait(held > 0 ? Math.min(held, wait) : wait)
+  }
+
+  /** What another replica accepted while the peer was being removed, or a crash left behind, ends like the rest. */
+  async #refuseAll(): Promise<void> {
+    const { outbound, clock, onSettled } = this.#deps
+    if ((await outbound.refuseAll(this.fleetId, 'UnauthorizedPeer', PEER_REMOVED, clock.now())) > 0) onSettled()
   }
 
   /** @returns whether anything was sent: then there may be more */
@@ -262,10 +274,13 @@ export class PeerSender {
     const answers = this.#answers
     if (answers.length === 0) return
     this.#answers = []
-    if ((await settleAnswers(this.#deps, this.fleetId, answers)) > 0) {
-      this.#allowance *= 2
-      await this.#reached()
-    }
+    const { stored, askedMs } = await settleAnswers(this.#deps, this.fleetId, answers)
+    // A peer that asks one envelope to wait would ask all of them: no use in offering it the whole queue.
+    if (askedMs !== undefined) {
+      this.#heldUntil = performance.now() + askedMs
+      this.#allowance = Math.max(1, stored)
+    } else if (stored > 0) this.#allowance *= 2
+    if (stored > 0) await this.#reached()
     this.#deps.onSettled()
   }
 
@@ -376,18 +391,4 @@ export class PeerSender {
     this.#seq = (this.#seq + 1) >>> 0
     return this.#seq
   }
-}
-
-function codeOf(error: unknown): ErrorCode {
-  return error instanceof DialFailure || error instanceof RpcFault ? error.code : 'Network'
-}
-
-function causeOf(error: unknown): string {
-  if (error instanceof RpcFault && error.code === 'CircuitBreakerOpen')
-    return 'the peer could not be reached several times; the next attempt is a single probe'
-  return error instanceof Error ? error.message : String(error)
-}
-
-function retryOf(error: unknown): number | undefined {
-  return error instanceof DialFailure || error instanceof RpcFault ? error.retryAfterMs : undefined
 }

@@ -34,11 +34,14 @@ export class PeersStore {
     }))
   }
 
-  /** Changes whenever a peer was replaced, so that replicas notice each other's changes cheaply. */
+  /**
+   * Changes whenever a peer was replaced, so that replicas notice each other's changes cheaply. The sum, not the
+   * maximum: of two changes at one time, the one that commits last may carry the earlier time.
+   */
   async version(): Promise<string> {
     const [row] = await this.#db.$queryRaw<
       { version: string }[]
-    >`SELECT count(*) || '@' || coalesce(max(updated_at)::text, '') AS version FROM peer`
+    >`SELECT count(*) || '@' || coalesce(sum(extract(epoch FROM updated_at)), 0) AS version FROM peer`
     return row!.version
   }
 

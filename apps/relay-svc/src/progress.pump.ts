@@ -1,8 +1,11 @@
 /** Tells invoice-svc what became of sent messages: final states until acknowledged, waiting ones as they come. */
 import { MAX_BATCH } from '@tallystick/contracts/call'
+import type { ErrorCode } from '@tallystick/contracts/codes'
 import { invoiceRelayProgress } from '@tallystick/contracts/invoice'
 import type { ServiceClient } from '@tallystick/nats-rpc/client'
+import { RpcFault } from '@tallystick/nats-rpc/fault'
 import { backoffMs } from './backoff.js'
+import { AWAY } from './delivery.pump.js'
 import type { Limits } from './limits.js'
 import type { FinalReport, OutboundStore } from './outbound.store.js'
 import type { WaitingReport } from './settle-answers.js'
@@ -82,14 +85,22 @@ export class ProgressPump {
   }
 
   async #report(reports: readonly FinalReport[]): Promise<void> {
-    const answer = await this.#deps.rpc.call(invoiceRelayProgress, { items: [...reports] })
-    if (answer.ok) return this.#deps.outbound.markReported(reports.map((r) => r.messageId))
+    let code: ErrorCode
+    try {
+      const answer = await this.#deps.rpc.call(invoiceRelayProgress, { items: [...reports] })
+      if (answer.ok) return await this.#deps.outbound.markReported(reports.map((r) => r.messageId))
+      code = answer.code
+    } catch (err) {
+      // A fault that one report provokes is an answer to it; a service that is away is not.
+      if (!(err instanceof RpcFault) || AWAY.has(err.code) || (err.origin !== 'callee' && err.code !== 'Serialization')) throw err
+      code = err.code
+    }
     // One that is refused must not hold up the others.
     if (reports.length > 1) {
       for (const report of reports) await this.#report([report])
       return
     }
-    this.#deps.log.warn({ messageId: reports[0]!.messageId, code: answer.code }, 'a progress report was refused')
+    this.#deps.log.warn({ messageId: reports[0]!.messageId, code }, 'a progress report was refused')
     await this.#deps.outbound.reportLater(reports[0]!.messageId, UNWANTED_AGAIN_MS)
   }
 }

@@ -24,6 +24,7 @@ import { RelayNode, type NodeOptions } from './node.js'
 import { OutboundPump } from './outbound.pump.js'
 import { OutboundStore, type OutboundItem } from './outbound.store.js'
 import { PeerQuotas } from './peer-quota.js'
+import { PEER_REMOVED } from './peer-sender.js'
 import { PeersStore, type PeerRecord } from './peers.store.js'
 import { ProgressPump } from './progress.pump.js'
 import { SecurityEvents } from './security-events.js'
@@ -191,7 +192,7 @@ export class Relay {
     if (conflict !== undefined) return refuse('Conflict', `one of the PeerIds belongs to the fleet ${conflict}`)
     await this.allowList.refresh(true)
     if (peer.state === 'removed') {
-      await this.#outbound.refuseAll(peer.fleetId, 'UnauthorizedPeer', 'the peer was removed here', this.#deps.clock.now())
+      await this.#outbound.refuseAll(peer.fleetId, 'UnauthorizedPeer', PEER_REMOVED, this.#deps.clock.now())
       this.#progress.wake()
     }
     return { ok: true }

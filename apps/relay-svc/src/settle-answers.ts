@@ -43,14 +43,22 @@ export interface SettleDeps {
 /** Longest pause that a peer can ask for, ms. */
 const ASKED_AT_MOST_MS = 3_600_000
 
+export interface Settled {
+  readonly stored: number
+  /** The peer itself asks for a pause, ms: it is over a rate, full, or not ready. */
+  readonly askedMs: number | undefined
+}
+
 /**
- * @returns how many of them the peer has stored
+ * @returns how many of them the peer has stored, and whether it wants less
  * @throws Error when the database is away; then nothing is lost: what is not settled is sent again, and the receiver
  *   answers a duplicate with the same receipt
  */
-export async function settleAnswers(deps: SettleDeps, fleetId: string, answers: readonly Answer[]): Promise<number> {
+export async function settleAnswers(deps: SettleDeps, fleetId: string, answers: readonly Answer[]): Promise<Settled> {
   const { outbound, clock, metrics, limits, random, log } = deps
   const stored: { id: bigint; receipt: Uint8Array<ArrayBuffer>; at: number }[] = []
+  const waiting: WaitingReport[] = []
+  let askedMs: number | undefined
   try {
     for (const { item, frame } of answers) {
       const { header } = frame
@@ -62,13 +70,16 @@ export async function settleAnswers(deps: SettleDeps, fleetId: string, answers: 
       }
       metrics.envelopes.inc({ direction: 'out', outcome: 'refused' })
       if (header.t !== 'refusal') {
-        await postpone(deps, item, 'Serialization', "the peer's relay sent a receipt for other bytes", limits.backoffMaxMs)
+        waiting.push(
+          ...(await putBack(deps, item, 'Serialization', "the peer's relay sent a receipt for other bytes", limits.backoffMaxMs)),
+        )
       } else if (header.retryAfterMs === null) {
         await outbound.settleRefused(item.id, header.code, `the peer's relay refused the envelope: ${header.code}`, clock.now())
       } else {
         const least = backoffMs(1, limits.backoffFirstMs, limits.backoffMaxMs, random())
         const delay = Math.max(least, Math.min(header.retryAfterMs, ASKED_AT_MOST_MS))
-        await postpone(deps, item, header.code, `the peer's relay asks to wait: ${header.code}`, delay)
+        askedMs = Math.max(askedMs ?? 0, Math.min(delay, limits.backoffMaxMs))
+        waiting.push(...(await putBack(deps, item, header.code, `the peer's relay asks to wait: ${header.code}`, delay)))
       }
     }
     await outbound.settleStored(stored)
@@ -76,15 +87,21 @@ export async function settleAnswers(deps: SettleDeps, fleetId: string, answers: 
     log.error({ err, peer: fleetId, count: answers.length }, 'receipts not stored')
     throw err
   }
-  return stored.length
+  if (waiting.length > 0) void deps.reportWaiting(waiting)
+  return { stored: stored.length, askedMs }
 }
 
 /** Put one envelope back with a pause of its own, and say so. */
 export async function postpone(deps: SettleDeps, item: InFlight, code: ErrorCode, cause: string, delayMs: number): Promise<void> {
+  const waiting = await putBack(deps, item, code, cause, delayMs)
+  if (waiting.length > 0) void deps.reportWaiting(waiting)
+}
+
+async function putBack(deps: SettleDeps, item: InFlight, code: ErrorCode, cause: string, delayMs: number): Promise<WaitingReport[]> {
   const row = await deps.outbound.postpone(item.id, code, cause, delayMs)
-  if (row === undefined) return
+  if (row === undefined) return []
   const nextAttemptAt = Math.round(deps.clock.now() + delayMs)
-  void deps.reportWaiting([{ messageId: row.messageId, code, cause: cause.slice(0, 300), attempts: row.attempts, nextAttemptAt }])
+  return [{ messageId: row.messageId, code, cause: cause.slice(0, 300), attempts: row.attempts, nextAttemptAt }]
 }
 
 function isReceiptFor(receipt: Uint8Array, digest: Uint8Array): boolean {

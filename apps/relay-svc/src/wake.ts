@@ -13,13 +13,13 @@ export class Wake {
   /** @param ms at most; undefined waits for a wake-up only */
   async wait(ms?: number): Promise<void> {
     if (!this.#woken && ms !== 0) {
+      let timer: NodeJS.Timeout | undefined
       await new Promise<void>((resolve) => {
         this.#resolve = resolve
-        if (ms !== undefined) {
-          const timer = setTimeout(resolve, ms)
-          timer.unref()
-        }
+        if (ms !== undefined) timer = setTimeout(resolve, ms).unref()
       })
+      // A wait of minutes is woken every few seconds: its timers must not pile up.
+      clearTimeout(timer)
       this.#resolve = undefined
     }
     this.#woken = false

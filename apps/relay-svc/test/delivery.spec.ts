@@ -133,6 +133,20 @@ describe('progress', () => {
   })
 })
 
+describe('a progress report', () => {
+  it('that invoice-svc fails on holds up no other', async () => {
+    const { acme, globex } = await pair()
+    const poisoned = message(globex)
+    acme.fleet.progress = (items) => {
+      if (items.some((i) => i.messageId === poisoned.messageId))
+        throw new RpcFault('Internal', 'invoice.v1.relayProgress', 'failed', { origin: 'callee' })
+      return { ok: true }
+    }
+    await acme.relay.send({ items: [message(globex), poisoned, message(globex)] })
+    await until(async () => (await acme.db.outbound.count({ where: { reportedAt: { not: null } } })) === 2, 'the two others')
+  })
+})
+
 describe('old rows', () => {
   it('are pruned; quarantined bytes of a peer are bounded', async () => {
     const { acme, globex } = await pair()

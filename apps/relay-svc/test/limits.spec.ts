@@ -75,6 +75,25 @@ class SilentReceiver {
   }
 }
 
+describe('a receiver that asks to wait', () => {
+  it('is not offered the rest of the queue meanwhile', async () => {
+    const relay = await start('acme', { limits: { backoffMaxMs: 60_000 } })
+    const { receiver, fleetId } = await SilentReceiver.connect(relay)
+    const seen: number[] = []
+    receiver.onEnvelope = () => {
+      for (const { seq, link } of receiver.envelopes.splice(0)) {
+        seen.push(performance.now())
+        if (link.open) void link.send({ t: 'refusal', seq, code: 'RateLimited', retryAfterMs: 1_000 })
+      }
+    }
+    for (let i = 0; i < 3; i++) await relay.relay.send({ items: Array.from({ length: 64 }, () => to(fleetId, 100)) })
+    await until(() => performance.now() - (seen.at(-1) ?? Infinity) > 500, 'the pause')
+    // The answers to the first window can cross a second one.
+    expect(seen.length).toBeLessThanOrEqual(128)
+    expect(relay.fleet.calls.filter((call) => call.subject === 'invoice.v1.relayProgress').length).toBeLessThan(seen.length)
+  })
+})
+
 const to = (fleetId: string, size?: number): ReturnType<typeof message> => message({ fleetId } as TestRelay, size)
 
 describe('a receiver that falls silent', () => {

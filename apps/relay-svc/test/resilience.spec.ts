@@ -72,6 +72,35 @@ class CuttingProxy {
 
 const digests = (items: { envelope: Uint8Array }[]): string[] => items.map((i) => sha256hex(i.envelope)).sort()
 
+describe('a peer that is removed', () => {
+  it('leaves nothing queued, not even what another replica took meanwhile', async () => {
+    const acme = await start('acme')
+    const globex = await start('globex')
+    await pin(acme, globex, { state: 'removed' })
+    const { messageId, fleetId, envelope } = message(globex)
+    const digest = Buffer.from(sha256hex(envelope), 'hex')
+    await acme.db.outbound.create({ data: { messageId, fleetId, envelope, digest, size: envelope.length } })
+    await until(() => acme.fleet.progressOf(messageId).some((p) => p.state === 'refused'), 'its end')
+  })
+})
+
+describe('changes of peers', () => {
+  it('are noticed even when the one that commits last began first', async () => {
+    const acme = await start('acme')
+    const globex = await start('globex')
+    const initech = await start('initech')
+    await pin(acme, globex)
+    await pin(acme, initech)
+    await acme.db.$executeRaw`UPDATE peer SET updated_at = now() + interval '1 s' WHERE fleet_id = ${initech.fleetId}`
+    const other = await acme.relay.peer(globex.fleetId)
+    expect(other.ok).toBe(true)
+    await until(() => acme.relay.allowList.loaded, 'the list')
+    await acme.relay.allowList.refresh(true)
+    await acme.db.$executeRaw`UPDATE peer SET state = 'blocked', updated_at = clock_timestamp() WHERE fleet_id = ${globex.fleetId}`
+    await until(() => acme.relay.allowList.fleet(globex.fleetId)?.state === 'blocked', 'the block', 3_000)
+  })
+})
+
 describe('a peer that is away', () => {
   it('leaves messages waiting with a cause, and gets them after it is back', async () => {
     const acme = await start('acme')

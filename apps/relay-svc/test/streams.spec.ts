@@ -161,6 +161,7 @@ describe('time limits', () => {
   it('silence: IdleTimeout, and the sender just opens another stream', async () => {
     const { relay, peer, seed } = await setUp({ idleTimeoutMs: 300 })
     expect(await peer.closed()).toMatchObject({ code: 'IdleTimeout' })
+    expect(relay.logs.filter((line) => line.level === 'warn' || line.level === 'error')).toEqual([])
     const next = await RawPeer.connect(relay, { seed })
     running.push(next)
     await next.send(header(1), randomBytes(10))
@@ -215,6 +216,14 @@ describe('quotas of one peer', () => {
     const one = Buffer.concat([encodeFrameHead(header(1), 10), Buffer.alloc(10)])
     peer.stream.send(Buffer.concat(Array.from({ length: 50 }, () => one)))
     expect(await peer.closed()).toMatchObject({ code: 'QuotaExceeded' })
+  })
+
+  it('answers that it does not read: the stream is closed', async () => {
+    const { relay, peer } = await setUp({ unreadAnswerBytes: 10_000, peerBundlesPerMinute: 1 })
+    peer.stream.pause()
+    const asked = encodeFrameHead({ t: 'bundle-request', seq: 1 }, 0)
+    peer.stream.send(Buffer.concat(Array.from({ length: 60_000 }, () => asked)))
+    await until(() => relay.metric('relay_streams_cut_total', { code: 'QuotaExceeded' }), 'the cut')
   })
 
   it('bundles a minute', async () => {

@@ -45,9 +45,13 @@ export class ServiceClient {
   readonly #metrics: BusMetrics
   readonly #breakers = new Map<string, Breaker>()
   readonly #listeners = new Set<(transition: BreakerTransition) => void>()
-  /** The worst cause of a circuit's failures since its last success. */
+  /** The worst cause of the failures that a circuit counts. */
   readonly #causes = new Map<Breaker, Cause>()
   readonly #owners = new Map<Breaker, ServiceName>()
+  /** Faults of calls that the loss of the bus has ended. */
+  readonly #busFaults = new WeakSet<object>()
+  /** How often each service has been heard to arrive, by subject. */
+  readonly #arrivals = new Map<string, number>()
   readonly #endReconnect: () => void
   readonly #endArrivals: () => void
 
@@ -60,6 +64,7 @@ export class ServiceClient {
       connection.subscribe(arrivalSubject('*'), {
         callback: (error, message) => {
           if (error) return // a hint that is lost only costs the reset time
+          this.#arrivals.set(message.subject, this.#arrivedTimes(message.subject) + 1)
           this.#probe((cause, owner) => cause !== 'answer' && message.subject === arrivalSubject(owner))
         },
       })
@@ -80,7 +85,7 @@ export class ServiceClient {
     let outcome = 'ok'
     try {
       const breaker = this.#breaker(contract)
-      const response = await breaker.fire(() => this.#exchange(contract, body, context, breaker, options.signal))
+      const response = await breaker.fire(() => this.#exchange(contract, body, context, options.signal))
       if (isRefusal(response)) outcome = 'refused'
       return response
     } catch (error) {
@@ -144,12 +149,17 @@ export class ServiceClient {
   #breaker(contract: Contract): Breaker {
     const known = this.#breakers.get(contract.subject)
     if (known) return known
-    const breaker = new Breaker({
+    const breaker: Breaker = new Breaker({
       ...this.#options.breaker,
       service: this.#options.service,
       target: contract.subject,
       metrics: this.#options.metrics,
-      countsAsFailure: speaksAgainstCallee,
+      // Asked only for outcomes that the circuit counts: a late one, or one that speaks of a peer, names no cause.
+      countsAsFailure: (error) => {
+        const counts = speaksAgainstCallee(error)
+        if (counts) this.#remember(breaker, this.#causeOf(error))
+        return counts
+      },
     })
     breaker.onTransition((transition) => {
       for (const listener of this.#listeners) listener(transition)
@@ -163,7 +173,6 @@ export class ServiceClient {
     contract: C,
     body: Uint8Array,
     context: CallContext & { caller: ServiceName },
-    breaker: Breaker,
     signal: AbortSignal | undefined,
   ): Promise<ResponseOf<C>> {
     signal?.throwIfAborted()
@@ -175,28 +184,33 @@ export class ServiceClient {
         correlationId,
       })
     const connection = this.#options.bus.connection()
-    if (!connection || !this.#options.bus.connected) throw this.#busAway(contract, context, breaker)
+    if (!connection || !this.#options.bus.connected) throw this.#busAway(contract, context)
 
+    const arrival = arrivalSubject(contract.owner)
+    const arrivedBefore = this.#arrivedTimes(arrival)
     let reply: Msg
     try {
       reply = await this.#send(connection, contract, body, context, timeout, signal)
     } catch (error) {
       if (signal?.aborted) throw abortError(signal)
-      if (!this.#options.bus.connected) throw this.#busAway(contract, context, breaker)
-      this.#remember(breaker, 'absence')
-      throw transportFault(error, contract, timeout, correlationId)
+      if (!this.#options.bus.connected) throw this.#busAway(contract, context)
+      // Whoever took the request, or was not there to take it, has been replaced meanwhile: the newcomer is not to blame.
+      throw transportFault(error, contract, timeout, correlationId, this.#arrivedTimes(arrival) === arrivedBefore)
     }
-    try {
-      const response = readReply(contract, reply, correlationId)
-      this.#causes.delete(breaker)
-      return response
-    } catch (error) {
-      this.#remember(breaker, 'answer')
-      throw error
-    }
+    return readReply(contract, reply, correlationId)
   }
 
-  /** Failures that have left the window, or lie before a success, no longer speak. */
+  #arrivedTimes(subject: string): number {
+    return this.#arrivals.get(subject) ?? 0
+  }
+
+  #causeOf(error: unknown): Cause {
+    if (!(error instanceof RpcFault)) return 'answer'
+    if (this.#busFaults.has(error)) return 'bus'
+    return error.origin === 'transport' && error.code === 'Network' ? 'absence' : 'answer'
+  }
+
+  /** Once all have left the window, or the circuit has closed again, earlier failures no longer speak. */
   #remember(breaker: Breaker, cause: Cause): void {
     const before = breaker.state === 'closed' && breaker.failures === 0 ? undefined : this.#causes.get(breaker)
     this.#causes.set(breaker, before === undefined || GRAVITY[cause] > GRAVITY[before] ? cause : before)
@@ -226,9 +240,10 @@ export class ServiceClient {
     return promise.finally(() => giveUp.removeEventListener('abort', onAbort))
   }
 
-  #busAway(contract: Contract, { correlationId }: CallContext, breaker: Breaker): RpcFault {
-    this.#remember(breaker, 'bus')
-    return new RpcFault('Network', contract.subject, 'not connected to NATS', { origin: 'transport', correlationId })
+  #busAway(contract: Contract, { correlationId }: CallContext): RpcFault {
+    const fault = new RpcFault('Network', contract.subject, 'not connected to NATS', { origin: 'transport', correlationId })
+    this.#busFaults.add(fault)
+    return fault
   }
 }
 
@@ -249,13 +264,15 @@ function abortError(signal: AbortSignal): Error {
   return reason instanceof Error ? reason : new DOMException('the caller gave up', 'AbortError')
 }
 
-function transportFault(error: unknown, contract: Contract, timeout: number, correlationId: string): RpcFault {
+/** @param sameCallee false when the callee has arrived anew while the call waited */
+function transportFault(error: unknown, contract: Contract, timeout: number, correlationId: string, sameCallee: boolean): RpcFault {
   const code = (error as { code?: unknown }).code
-  const at = { origin: 'transport', correlationId } as const
+  const at = { origin: 'transport', correlationId, fair: sameCallee } as const
   if (code === ErrorCode.NoResponders) return new RpcFault('Network', contract.subject, 'nobody listens', at)
   // Half of the promised time is taken as fair; a request that had almost used up its own deadline is not.
+  const inTime = timeout >= contract.timeoutMs / 2
   if (code === ErrorCode.Timeout)
-    return new RpcFault('Network', contract.subject, `no answer within ${timeout} ms`, { ...at, fair: timeout >= contract.timeoutMs / 2 })
+    return new RpcFault('Network', contract.subject, `no answer within ${timeout} ms`, { ...at, fair: sameCallee && inTime })
   if (code === ErrorCode.PermissionsViolation)
     return new RpcFault('Internal', contract.subject, 'the NATS permissions do not allow this call', { ...at, origin: 'caller' })
   return new RpcFault('Network', contract.subject, 'the request could not be sent', { ...at, cause: error })

@@ -94,6 +94,60 @@ it('a circuit opened by bad answers waits out its reset time, also when the call
   expect(caller.rpc.circuits()[0]).toMatchObject({ state: 'open' })
 })
 
+it('calls that a killed callee has left without an answer do not open the circuit of its successor', async () => {
+  const caller = start('invoice-svc')
+  await caller.bus.whenConnected()
+  // Stands for a callee that is gone without the server's noticing: it takes requests and answers none.
+  const gone = start('session-svc')
+  const taken = Promise.withResolvers<void>()
+  const release = Promise.withResolvers<never>()
+  let count = 0
+  await gone.serve([
+    answer(sessionFleet)(async () => {
+      if (++count === 5) taken.resolve()
+      return release.promise
+    }),
+  ])
+  const timeoutMs = sessionFleet.timeoutMs / 2
+  const calls = Array.from({ length: 5 }, () => caller.rpc.call(sessionFleet, {}, { timeoutMs }).catch((error: unknown) => error))
+  await taken.promise
+  const heard = new Promise<void>((resolve) => caller.bus.connection()!.subscribe('arrival.v1.*', { callback: () => resolve() }))
+  await caller.bus.connection()!.flush()
+  const successor = start('session-svc')
+  await successor.serve([answer(sessionFleet)(async () => ({ ok: false, code: 'NotReady', message: 'x' }))])
+  await heard
+  const errors = await Promise.all(calls)
+  release.reject(new Error('too late'))
+  for (const error of errors) expect(error).toMatchObject({ code: 'Network' })
+  expect(caller.rpc.circuits()[0]).toMatchObject({ state: 'closed', failures: 0 })
+})
+
+it('an answer that counts nothing does not keep a circuit from probing when the callee arrives', async () => {
+  const [caller, callee] = [start('invoice-svc'), start('session-svc')]
+  await callee.serve([
+    answer(sessionFleet)(async () => {
+      throw Object.assign(new Error('full'), { code: 'RateLimited', retryAfterMs: 1 })
+    }),
+  ])
+  await caller.bus.whenConnected()
+  const gone = start('session-svc')
+  await expect(caller.rpc.call(sessionFleet, {})).rejects.toMatchObject({ code: 'RateLimited' })
+  await callee.close()
+  await expect(caller.rpc.call(sessionFleet, {})).rejects.toMatchObject({ code: 'Network' })
+  await gone.serve([
+    answer(sessionFleet)(async () => {
+      throw Object.assign(new Error('full'), { code: 'RateLimited', retryAfterMs: 1 })
+    }),
+  ])
+  await expect(caller.rpc.call(sessionFleet, {})).rejects.toMatchObject({ code: 'RateLimited' })
+  await gone.close()
+  for (let i = 0; i < 4; i++) await expect(caller.rpc.call(sessionFleet, {})).rejects.toMatchObject({ code: 'Network' })
+  expect(caller.rpc.circuits()[0]).toMatchObject({ state: 'open' })
+  const halfOpen = new Promise<void>((resolve) => caller.rpc.onTransition((x) => x.to === 'half-open' && resolve()))
+  await start('session-svc').serve([answer(sessionFleet)(async () => ({ ok: false, code: 'NotReady', message: 'x' }))])
+  await halfOpen
+})
+
 it('a circuit that the callee itself has opened stays open over a reconnect', async () => {
   const caller = start('invoice-svc')
   await caller.bus.whenConnected()

@@ -56,7 +56,15 @@ export function documentsController(segment: 'invoices' | 'credit-notes', kind: 
     summary: 'Newest first',
     status: 200,
     response: pageOf(documentListItem),
-    query: z.strictObject({ ...pageQuery, state: z.enum(['draft', 'issued']).optional(), number: z.string().max(200).optional() }),
+    query: z.strictObject({
+      ...pageQuery,
+      state: z.enum(['draft', 'issued']).optional(),
+      number: z
+        .string()
+        .max(200)
+        .regex(/^\P{Cc}*$/u)
+        .optional(),
+    }),
   })
   const get = route({
     method: 'GET',

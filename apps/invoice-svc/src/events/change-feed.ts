@@ -29,14 +29,20 @@ export class ChangeFeed {
    * @throws Refused RateLimited when too many listen already
    */
   async listen(from: Cursor | undefined, deliver: (row: ChangeRow) => void, end: () => void): Promise<() => void> {
+    this.#admit()
+    const cursor = from ?? (await presentCursor(this.deps.db))
+    this.#admit() // meanwhile others may have come, or the end
+    const listener: Listener = { cursor, deliver, end }
+    this.#listeners.add(listener)
+    this.#schedule()
+    return () => void this.#listeners.delete(listener)
+  }
+
+  #admit(): void {
     if (this.#closed) throw new Refused('NotReady', 'The service is stopping.', { retryAfterMs: 2_000 })
     if (this.#listeners.size >= this.deps.limits.changesListeners) {
       throw new Refused('RateLimited', `At most ${this.deps.limits.changesListeners} listeners at a time.`, { retryAfterMs: 10_000 })
     }
-    const listener: Listener = { cursor: from ?? (await presentCursor(this.deps.db)), deliver, end }
-    this.#listeners.add(listener)
-    this.#schedule()
-    return () => void this.#listeners.delete(listener)
   }
 
   close(): void {
@@ -58,12 +64,14 @@ export class ChangeFeed {
 
   async #read(): Promise<void> {
     if (this.#listeners.size === 0) return // the last one has left since this look was planned
+    // Whoever comes while the table is read may be behind what this look began at: the next look is for them.
+    const served = [...this.#listeners]
     try {
-      const oldest = [...this.#listeners].map((listener) => listener.cursor).reduce((a, b) => (isBefore(a, b) ? a : b))
+      const oldest = served.map((listener) => listener.cursor).reduce((a, b) => (isBefore(a, b) ? a : b))
       const rows = await changesAfter(this.deps.db, oldest, PAGE)
       for (const row of rows) {
-        for (const listener of this.#listeners) {
-          if (!isBefore(listener.cursor, row)) continue
+        for (const listener of served) {
+          if (!this.#listeners.has(listener) || !isBefore(listener.cursor, row)) continue
           listener.cursor = { tx: row.tx, id: row.id }
           listener.deliver(row)
         }

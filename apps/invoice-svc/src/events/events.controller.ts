@@ -35,7 +35,10 @@ export class EventsController {
       },
       () => stream.end(),
     )
-    const ping = setInterval(() => stream.write(': ping\n\n'), this.app.limits.changesPingMs)
+    const ping = setInterval(() => {
+      // Ended, and not read to its end yet: writing would be an error.
+      if (stream.writable) stream.write(': ping\n\n')
+    }, this.app.limits.changesPingMs)
     const close = () => {
       clearInterval(ping)
       end()

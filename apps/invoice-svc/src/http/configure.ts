@@ -95,7 +95,7 @@ export function configureEdge(app: NestFastifyApplication, deps: App, options: E
   fastify.addHook('onSend', async (request, reply, payload) => {
     const { keyed } = request as EdgeRequest
     keyed?.end()
-    if (keyed !== undefined && !keyed.finished) await settle(deps, keyed, reply.statusCode, payload)
+    if (keyed !== undefined && (!keyed.finished || reply.statusCode >= 500)) await settle(deps, keyed, reply.statusCode, payload)
     return payload
   })
 

@@ -58,9 +58,8 @@ export class KeyedOperation implements Operation {
     this.finished = true
   }
 
-  /** A retry may run at once. */
+  /** A retry may run at once. An answer that was committed stays; one whose transaction was rolled back is none. */
   async release(): Promise<void> {
-    if (this.finished) return
     await this.db
       .$executeRaw`DELETE FROM idempotency WHERE client = ${this.client} AND key = ${this.key} AND token = ${this.token}::uuid AND status IS NULL`
   }

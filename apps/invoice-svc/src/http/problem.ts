@@ -6,6 +6,7 @@ import { RpcFault } from '@tallystick/nats-rpc/fault'
 import { ProtocolError } from '@tallystick/primitives/errors'
 import { z } from 'zod'
 import { Refused, type Fault } from '../refused.js'
+import { isDatabaseAway } from './database-away.js'
 import { pointerOf } from './pointer.js'
 
 export const problemSchema = z
@@ -121,7 +122,14 @@ export function problemOf(error: unknown, traceId: string): MappedError {
   if (error instanceof ProtocolError && (ERROR_CODES as readonly string[]).includes(error.code)) {
     return known(error.code, STATUS[error.code as ErrorCode] ?? 422, error.message, traceId)
   }
+  if (isDatabaseAway(error)) return ofDatabase(traceId)
   return ofFramework(error, traceId)
+}
+
+/** The client may simply come again; the log has the reason all the same. */
+function ofDatabase(traceId: string): MappedError {
+  const { problem } = known('NotReady', 503, 'The database does not answer: try again.', traceId, { retryAfterMs: 2_000 })
+  return { problem, unexpected: true }
 }
 
 function known(

@@ -15,7 +15,7 @@ import { recordChange } from '../events/change.store.js'
 import { owned } from '../http/page.js'
 import { newId } from '../ids.js'
 import { advanceShares, noteShare } from '../shares/share.store.js'
-import { insertTaken, useNonce } from './inbound.store.js'
+import { insertTaken, takenMessage, useNonce } from './inbound.store.js'
 import type { ReceivedMessage } from './read-message.js'
 
 export interface Arrival {
@@ -44,12 +44,10 @@ const MAX_PEER_PROOFS = 64
 export async function applyMessage(app: App, tx: Tx, arrival: Arrival, message: ReceivedMessage): Promise<Effect> {
   const { payload } = message
   if ('statement' in message) {
-    const known = await tx.inbound.findFirst({
-      where: { peer: arrival.peer, messageId: payload.id, outcome: 'taken' },
-      select: { messageId: true },
-    })
-    if (known !== null) return { outcome: 'repeated' }
+    if ((await takenMessage(tx, arrival.peer, payload.id)) !== null) return { outcome: 'repeated' }
     const fresh = await useNonce(tx, arrival.peer, message.statement.nonce, new Date(message.statement.expiresAt + CLOCK_SKEW_MS))
+    // Its nonce may have been used by this very message, in a delivery that ran beside this one and has just ended.
+    if (!fresh && (await takenMessage(tx, arrival.peer, payload.id)) !== null) return { outcome: 'repeated' }
     if (!fresh) return { outcome: 'refused', code: 'ReplayDetected', reason: 'its statement was used before', replay: true }
   }
   const effect = await applyKind(app, tx, arrival, message)

@@ -158,8 +158,12 @@ async function take(
       const receipts: ReceiptBody['items'] = []
       const events: AuditEvent[] = []
       const refuse = async (digest: Uint8Array<ArrayBuffer>, refusal: Unacceptable, replay: boolean): Promise<Answer> => {
-        if (await insertRefused(tx, peer.fleetId, digest, refusal.code, at))
-          events.push(...auditOf(peer.fleetId, digest, refusal, replay, at))
+        if (!(await insertRefused(tx, peer.fleetId, digest, refusal.code, at))) {
+          // Decided by a delivery that ran beside this one: the envelope has one answer.
+          const first = (await decidedEnvelopes(tx, peer.fleetId, [digest])).get(hex(digest))
+          if (first !== undefined) return sameAnswer(first)
+        }
+        events.push(...auditOf(peer.fleetId, digest, refusal, replay, at))
         return { outcome: 'refused', envelopeDigest: digest, code: refusal.code }
       }
       for (const { digest, message } of messages) {

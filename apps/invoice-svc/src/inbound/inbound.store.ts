@@ -6,7 +6,11 @@ import { hex, owned } from '../http/page.js'
 
 export type InboundRow = InboundModel
 
-export async function decidedEnvelopes(db: Db, peer: string, digests: readonly Uint8Array[]): Promise<Map<string, InboundRow>> {
+export async function decidedEnvelopes(
+  db: Pick<Tx, 'inbound'>,
+  peer: string,
+  digests: readonly Uint8Array[],
+): Promise<Map<string, InboundRow>> {
   const rows = await db.inbound.findMany({ where: { peer, envelopeDigest: { in: digests.map(owned) } } })
   return new Map(rows.map((row) => [hex(row.envelopeDigest), row]))
 }

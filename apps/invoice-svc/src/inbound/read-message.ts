@@ -14,7 +14,7 @@ import { decodeVkey } from '@tallystick/merkle-log/note'
 import { leafHash, verifyInclusion } from '@tallystick/merkle-log/tree'
 import { ProtocolError } from '@tallystick/primitives/errors'
 import { decode } from '@tallystick/wire/cbor'
-import { logOrigin, logVkey, readCertificate } from '@tallystick/wire/certificate'
+import { CLOCK_SKEW_MS, logOrigin, logVkey, readCertificate } from '@tallystick/wire/certificate'
 import { readStatement, verifyStatement, type Statement } from '@tallystick/wire/document'
 import {
   decodeLogProof,
@@ -110,6 +110,8 @@ function readVerdict(payload: Payload, reader: Reader) {
     },
     payload.id,
   )
+  // Also more than a column of times holds: such a message could never be stored, and would come again for ever.
+  if (body.at > reader.now + CLOCK_SKEW_MS) throw new Unacceptable('InvalidRequest', undefined, 'a verdict given in the future', payload.id)
   const statementBytes = statementOf(payload)
   return { body, statement: verified(payload, statementBytes, reader, { kind: 'verdict', documentId: body.documentId }), statementBytes }
 }

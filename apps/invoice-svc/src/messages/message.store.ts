@@ -46,14 +46,20 @@ export interface Claimed {
   readonly rows: MessageRow[]
 }
 
-/** Due messages, ours alone until the lease ends. Bytes are counted while claiming, so that one claim fits in memory. */
+/**
+ * Due messages, ours alone until the lease ends. Bytes are counted while claiming, so that one claim fits in memory.
+ * Verdicts on one document leave in the order in which they were given: the peer takes the one with the highest
+ * sequence number for the newest, so a later one waits until the earlier one has its number.
+ */
 export async function claimMessages(db: Db, now: Date, leaseUntil: Date, limits: { items: number; bytes: number }): Promise<Claimed> {
   const token = randomUUID()
   const claimed = await db.$queryRaw<Array<{ id: string }>>`
     WITH due AS (
-      SELECT id, octet_length(body) AS bytes FROM message
+      SELECT id, octet_length(body) AS bytes FROM message m
       WHERE state IN ('queued', 'sealed') AND next_attempt_at <= ${now} AND (lease_until IS NULL OR lease_until < ${now})
-      ORDER BY id LIMIT ${limits.items} FOR UPDATE SKIP LOCKED
+        AND NOT (kind = 'verdict' AND seq IS NULL AND EXISTS (
+          SELECT 1 FROM message e WHERE e.peer = m.peer AND e.seq IS NULL AND e.state = 'queued' AND e.kind = 'verdict' AND e.document_id = m.document_id AND e.id < m.id))
+      ORDER BY id LIMIT ${limits.items} FOR UPDATE OF m SKIP LOCKED
     ), fitting AS (
       SELECT id FROM (SELECT id, sum(bytes) OVER (ORDER BY id) AS total, row_number() OVER (ORDER BY id) AS n FROM due) s WHERE total <= ${limits.bytes} OR n = 1
     )

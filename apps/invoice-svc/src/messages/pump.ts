@@ -7,9 +7,12 @@ import { recordAuditEvents } from '@tallystick/audit-outbox/outbox'
 import type { Refusal } from '@tallystick/contracts/codes'
 import { relaySend } from '@tallystick/contracts/relay'
 import { sessionSeal, sessionSignDocument } from '@tallystick/contracts/session'
+import { isConsented } from '@tallystick/invoice-domain/consent'
+import { RpcFault } from '@tallystick/nats-rpc/fault'
 import { encodePayload, payloadHash, type PayloadKind } from '@tallystick/wire/payload'
 import type { DocumentKind } from '@tallystick/wire/document'
-import { now, type App } from '../app.js'
+import { now, type App, type Tx } from '../app.js'
+import { consentsWith } from '../consents/consent.store.js'
 import { owned } from '../http/page.js'
 import { recordSharing } from '../audit/sharing.js'
 import { lockPeer, peerById } from '../peers/peer.store.js'
@@ -33,6 +36,7 @@ import { faultAsRefusal, isAway, isFinal, waitAfter } from './outcome.js'
 
 /** Signatures asked for at a time. */
 const SIGN_AT_ONCE = 8
+const CONSENT_ENDED = 'The consent to share this was withdrawn or has run out.'
 
 type Reason = Pick<Refusal, 'code' | 'message' | 'retryAfterMs'>
 type Encoded = MessageRow & { payload: Uint8Array<ArrayBuffer> }
@@ -107,7 +111,8 @@ class Pass {
         const row = group[n]!
         if (answer instanceof Uint8Array) {
           if (await keepStatement(this.app.db, row.id, this.token, answer, certificate)) done.push({ ...row, statement: owned(answer) })
-        } else await this.settle([row], answer)
+        } else if (answer instanceof RpcFault) await this.wait([row], faultAsRefusal(answer))
+        else await this.settle([row], answer)
       }
     }
     return done.sort((a, b) => (a.id < b.id ? -1 : 1))
@@ -122,7 +127,8 @@ class Pass {
     }
   }
 
-  private async signOne(row: MessageRow): Promise<Uint8Array | Reason> {
+  /** A fault of the bus is no verdict on the message, whatever its code. */
+  private async signOne(row: MessageRow): Promise<Uint8Array | Reason | RpcFault> {
     const issuedAt = this.app.clock.now()
     try {
       const answer = await this.app.rpc.call(sessionSignDocument, {
@@ -135,7 +141,8 @@ class Pass {
       })
       return answer.ok ? answer.statement : answer
     } catch (error) {
-      return faultAsRefusal(error)
+      if (error instanceof RpcFault) return error
+      throw error
     }
   }
 
@@ -152,7 +159,7 @@ class Pass {
     return done.sort((a, b) => (a.id < b.id ? -1 : 1))
   }
 
-  private async encodeFor(tx: Parameters<typeof lockPeer>[0], peer: string, rows: readonly MessageRow[]): Promise<Encoded[]> {
+  private async encodeFor(tx: Tx, peer: string, rows: readonly MessageRow[]): Promise<Encoded[]> {
     const still = await lockClaimed(
       tx,
       rows.map((row) => row.id),
@@ -163,8 +170,12 @@ class Pass {
     let seq = state.outSeq
     let prevHash: Uint8Array = state.outHash
     const encoded: Encoded[] = []
-    for (const row of rows) {
-      if (!still.has(row.id)) continue
+    const wanted = await this.consented(
+      tx,
+      peer,
+      rows.filter((row) => still.has(row.id)),
+    )
+    for (const row of wanted) {
       const payload = encodePayload({
         v: 1,
         kind: row.kind as PayloadKind,
@@ -183,6 +194,23 @@ class Pass {
     }
     await tx.peer.update({ where: { fleetId: peer }, data: { outSeq: seq, outHash: owned(prevHash) } })
     return encoded
+  }
+
+  /**
+   * A share may have waited long: without consent now, it ends before it has its place in the sequence. The consents
+   * are held until the transaction ends, so that a withdrawal is either seen here or comes after the share.
+   */
+  private async consented(tx: Tx, peer: string, rows: readonly MessageRow[]): Promise<MessageRow[]> {
+    if (!rows.some((row) => row.kind === 'document')) return [...rows]
+    const consents = await consentsWith(tx, peer)
+    const stands = (row: MessageRow) =>
+      row.kind !== 'document' || isConsented(consents, 'share', row.signedKind as DocumentKind, this.app.clock.now())
+    const ended = rows.filter((row) => !stands(row)).map((row) => row.id)
+    if (ended.length > 0) {
+      const refused = await refuseMessages(tx, ended, 'ConsentRequired', CONSENT_ENDED)
+      await refuseShares(tx, refused, 'ConsentRequired', CONSENT_ENDED, now(this.app))
+    }
+    return rows.filter(stands)
   }
 
   async seal(rows: readonly Encoded[]): Promise<Sealed[]> {

@@ -18,6 +18,14 @@ export async function syncPeer(app: App, fleetId: string): Promise<Refusal | und
   const row = await peerById(app.db, fleetId)
   if (row === null || row.syncedVersion >= row.version) return undefined
   try {
+    return await tellAndKeep(app, row)
+  } finally {
+    await tellAgainIfChanged(app, row)
+  }
+}
+
+async function tellAndKeep(app: App, row: PeerRow): Promise<Refusal | undefined> {
+  try {
     const refusal = await tellBoth(app, row)
     if (refusal === undefined) {
       await finish(app, row)
@@ -73,6 +81,15 @@ async function finish(app: App, row: PeerRow): Promise<void> {
   })
   // Messages may have waited for this.
   app.wake.messages()
+}
+
+/** A newer change may have been told while this one was: what was said here may have come last, so it is said again. */
+async function tellAgainIfChanged(app: App, row: PeerRow): Promise<void> {
+  const { count } = await app.db.peer.updateMany({
+    where: { fleetId: row.fleetId, version: { gt: row.version }, syncedVersion: { gt: row.version } },
+    data: { syncedVersion: row.version, nextSyncAt: now(app) },
+  })
+  if (count > 0) app.wake.peers()
 }
 
 async function postpone(app: App, row: PeerRow, cause: string, retryAfterMs: number | undefined): Promise<void> {

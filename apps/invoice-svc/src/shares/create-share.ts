@@ -10,7 +10,7 @@ import { enqueueMessage } from '../messages/message.store.js'
 import { visiblePeer } from '../peers/peer.store.js'
 import { conflict, found, Refused } from '../refused.js'
 import { verdictsFor, viewShare, type ShareView } from './share-view.js'
-import { insertShare, liveShare, noteShare, shareById } from './share.store.js'
+import { insertShare, liveShare, lockSharing, noteShare, shareById } from './share.store.js'
 
 /** @throws Refused NotFound, Conflict (a draft), PeerBlocked; DomainError ConsentRequired */
 export async function createShare(app: App, client: string, documentId: string, peer: string, operation: Operation): Promise<ShareView> {
@@ -20,6 +20,7 @@ export async function createShare(app: App, client: string, documentId: string, 
     if (document.state !== 'issued') throw conflict('Only an issued document can be shared: issue it first.')
     if ((await visiblePeer(tx, peer)).state === 'blocked') throw new Refused('PeerBlocked', 'This peer is blocked.')
     await checkConsent(tx, document, peer, at)
+    await lockSharing(tx, documentId, peer)
     const live = await liveShare(tx, documentId, peer)
     const row = live ?? (await startShare(tx, document, peer, client, at))
     const answer = viewShare(row, (await verdictsFor(tx, 'received', [row]))(row))

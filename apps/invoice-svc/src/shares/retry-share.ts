@@ -6,7 +6,7 @@ import { newId } from '../ids.js'
 import { conflict, found } from '../refused.js'
 import { checkConsent, enqueueDocument } from './create-share.js'
 import { verdictsFor, viewShare, type ShareView } from './share-view.js'
-import { liveShare, lockShare, noteShare, shareById } from './share.store.js'
+import { liveShare, lockShare, lockSharing, noteShare, shareById } from './share.store.js'
 
 /** @throws Refused NotFound, Conflict (nothing to retry); DomainError ConsentRequired */
 export async function retryShare(app: App, id: string, operation: Operation): Promise<ShareView> {
@@ -19,6 +19,7 @@ export async function retryShare(app: App, id: string, operation: Operation): Pr
       await tx.$executeRaw`UPDATE message SET next_attempt_at = ${at} WHERE id = ${share.messageId}::uuid AND state IN ('queued', 'sealed')`
       await tx.share.update({ where: { id }, data: { nextAttemptAt: at } })
     } else if (share.state === 'refused') {
+      await lockSharing(tx, share.documentId, share.peer)
       if ((await liveShare(tx, share.documentId, share.peer)) !== null)
         throw conflict('Another share of this document with this peer is under way.')
       const messageId = newId()
@@ -32,6 +33,10 @@ export async function retryShare(app: App, id: string, operation: Operation): Pr
           sealedAt: null,
           relayedAt: null,
           storedAt: null,
+          // A receipt that came late for the old message says nothing of the new one.
+          deliveredAt: null,
+          receipt: null,
+          receiptAt: null,
           endedAt: null,
           cause: null,
           lastCode: null,

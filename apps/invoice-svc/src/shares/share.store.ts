@@ -31,6 +31,11 @@ export async function lockShare(tx: Tx, id: string): Promise<ShareRow | null> {
   return await shareById(tx, id)
 }
 
+/** A new share and the retry of an old one take turns: only one of them can be the live share. Until the transaction ends. */
+export async function lockSharing(tx: Tx, documentId: string, peer: string): Promise<void> {
+  await tx.$queryRaw`SELECT 1 FROM (SELECT pg_advisory_xact_lock(hashtextextended(${`share ${documentId} ${peer}`}, 0))) AS held`
+}
+
 /** The one share of a document with a peer that is under way or arrived. */
 export async function liveShare(tx: Pick<Tx, 'share'>, documentId: string, peer: string): Promise<ShareRow | null> {
   return await tx.share.findFirst({ where: { documentId, peer, state: { notIn: ['refused', 'cancelled'] } } })
