@@ -33,7 +33,15 @@ export class KeepRunning {
   /** Start now; rejects when the first start fails. */
   async start(): Promise<void> {
     this.#wanted = true
-    await this.#run()
+    const first = this.#run()
+    // For `stop`, which waits for it; the caller hears of a failure.
+    const settled = first
+      .catch(() => undefined)
+      .finally(() => {
+        if (this.#starting === settled) this.#starting = undefined
+      })
+    this.#starting = settled
+    await first
   }
 
   async #run(): Promise<void> {

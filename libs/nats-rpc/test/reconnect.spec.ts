@@ -108,7 +108,7 @@ it('calls that a killed callee has left without an answer do not open the circui
       return release.promise
     }),
   ])
-  const timeoutMs = sessionFleet.timeoutMs / 2
+  const timeoutMs = sessionFleet.timeoutMs * 0.6
   const calls = Array.from({ length: 5 }, () => caller.rpc.call(sessionFleet, {}, { timeoutMs }).catch((error: unknown) => error))
   await taken.promise
   const heard = new Promise<void>((resolve) => caller.bus.connection()!.subscribe('arrival.v1.*', { callback: () => resolve() }))
