@@ -123,8 +123,7 @@ export class CheckpointSigner {
    * @throws LogHalted
    */
   async rescanIfDue(now: number): Promise<void> {
-    this.#rescannedAt ??= now
-    if (now - this.#rescannedAt < this.#options.limits.rescanMs) return
+    if (this.#rescannedAt !== undefined && now - this.#rescannedAt < this.#options.limits.rescanMs) return
     this.#rescannedAt = now
     await this.rescan()
   }

@@ -277,6 +277,7 @@ describe('a deadline', () => {
     const [caller, callee] = [await start('invoice-svc'), await start('session-svc')]
     const release = Promise.withResolvers<void>()
     await callee.serve([answer(slow)(() => release.promise.then(() => ({ ok: true })))])
+    await caller.bus.connection()!.flush() // the callee's arrival has been heard: it is not its predecessor that fails
     const startedAt = performance.now()
     expect(await caught(caller.rpc.call(slow, {}))).toMatchObject({ code: 'Network' })
     expect(performance.now() - startedAt).toBeGreaterThanOrEqual(75)
