@@ -184,6 +184,9 @@ describe('a renewed certificate', () => {
     const item = (text: string) => ({ messageId: a.newId(), fleetId: b.id, class: 'application' as const, payload: bytes(text) })
     const [known, one, two, three] = [item('known'), item('one'), item('two'), item('three')]
     const [first] = await small.core.sealing.seal([known])
+    if (!first?.ok) throw new Error(first?.code)
+    await b.open(a, first.envelope)
+    await small.open(b, await b.seal(a, 'receipt', { class: 'control' }))
     await b.context.db.prekey.updateMany({ where: { kind: 'signed' }, data: { signature: new Uint8Array(64) } })
     const outcomes = await small.core.sealing.seal([one, two, three, known])
     expect(outcomes.map((outcome) => (outcome.ok ? 'sealed' : outcome.code))).toEqual(['sealed', 'sealed', 'InvalidSignature', 'sealed'])

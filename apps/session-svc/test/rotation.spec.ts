@@ -48,6 +48,12 @@ async function sealMany(from: TestFleet, to: TestFleet, count: number): Promise<
   return envelopes
 }
 
+/** Only with an answer there is an exporter that the next epoch can be bound to. */
+async function answered(): Promise<void> {
+  await b.open(a, await a.seal(b, 'hello', { class: 'control' }))
+  await a.open(b, await b.seal(a, 'hello back', { class: 'control' }))
+}
+
 describe('rotation by count', () => {
   it('messages 1 to 100 use epoch 1, message 101 epoch 2, continued from it; both directions', { timeout: 60_000 }, async () => {
     for (const [from, to, epoch] of [
@@ -73,17 +79,31 @@ describe('rotation by count', () => {
   })
 
   it(
-    'without any reply yet there is no exporter to continue from, and the next epoch starts all the same',
+    'a burst to a peer that has not answered waits for its first receipt, and then goes on in the next epoch',
     { timeout: 60_000 },
     async () => {
-      const envelopes = await sealMany(a, b, 101)
-      expect(decodeEnvelope(envelopes[100]!).handshake!.continuity).toBeUndefined()
+      const envelopes = await sealMany(a, b, 100)
+      const item = { messageId: a.newId(), fleetId: b.id, class: 'application' as const, payload: bytes('x') }
+      expect((await a.core.sealing.seal([item]))[0]).toMatchObject({
+        ok: false,
+        code: 'NotReady',
+        retryAfterMs: expect.any(Number) as number,
+      })
       for (const envelope of envelopes) expect(await b.open(a, envelope)).toBe('x')
+      await a.open(b, await b.seal(a, 'receipt', { class: 'control' }))
+      const [next] = await a.core.sealing.seal([item])
+      if (!next?.ok) throw new Error(next?.code)
+      expect(decodeEnvelope(next.envelope)).toMatchObject({
+        header: { epoch: 2 },
+        handshake: { continuity: expect.any(Uint8Array) as Uint8Array },
+      })
+      expect(await b.open(a, next.envelope)).toBe('x')
     },
   )
 
   it('control messages do not count, and have a cap of their own', async () => {
-    const small = await a.again({ limits: { rotateAfterMessages: 2, controlMessagesPerEpoch: 3 } })
+    await answered()
+    const small = await a.again({ limits: { rotateAfterMessages: 2, controlMessagesPerEpoch: 4 } })
     const epochs: number[] = []
     for (const kind of ['application', 'control', 'control', 'application', 'control', 'control'] as const)
       epochs.push(epochOf(await small.seal(b, 'x', { class: kind })))
@@ -92,6 +112,7 @@ describe('rotation by count', () => {
   })
 
   it('queues instead of exceeding the limit when no bundle can be had, and counts the failure', async () => {
+    await answered()
     const small = await a.again({ limits: { rotateAfterMessages: 2 } })
     await small.seal(b, 'one')
     await small.seal(b, 'two')
@@ -111,6 +132,7 @@ describe('rotation by count', () => {
 
 describe('rotation by age', () => {
   it('the first message at an age of 24 h uses the next epoch, a millisecond earlier the old one', async () => {
+    await answered()
     expect(await b.open(a, await a.seal(b, 'start'))).toBe('start')
     clock.advance(24 * HOUR - 1)
     expect(epochOf(await a.seal(b, 'just in time'))).toBe(1)
@@ -119,6 +141,7 @@ describe('rotation by age', () => {
   })
 
   it('a clock that goes back rotates early; a small correction does not', async () => {
+    await answered()
     await a.seal(b, 'start')
     clock.advance(HOUR)
     await a.seal(b, 'an hour later')
@@ -146,6 +169,7 @@ describe('old epochs', () => {
   })
 
   it('a late message of the old epoch still opens; after the grace time the state is gone', async () => {
+    await answered()
     expect(await b.open(a, await a.seal(b, 'hello'))).toBe('hello')
     const [late, later] = [await a.seal(b, 'late'), await a.seal(b, 'later')]
     clock.advance(24 * HOUR)

@@ -31,6 +31,12 @@ describe('SecretBytes', () => {
     expect(Object.values(secret)).toEqual([32])
   })
 
+  test('secretFrom wipes its source also when the arena is full', () => {
+    const source = Uint8Array.from({ length: 128 }, () => 7)
+    expect(codeOf(() => secretFrom(open(64), source))).toMatch(/^KeyStorage/)
+    expect(source).toEqual(new Uint8Array(128))
+  })
+
   test('secretFrom wipes its source', () => {
     const source = Uint8Array.of(1, 2, 3)
     const secret = secretFrom(open(64), source)

@@ -206,10 +206,13 @@ export function withSecret<T>(secret: SecretBytes, fn: (bytes: Uint8Array) => T)
 
 /** Copies `source` into the arena and wipes `source`. */
 export function secretFrom(arena: SecretArena, source: Uint8Array): SecretBytes {
-  const secret = arena.allocate(source.length)
-  withSecret(secret, (bytes) => bytes.set(source))
-  wipe(source)
-  return secret
+  try {
+    const secret = arena.allocate(source.length)
+    withSecret(secret, (bytes) => bytes.set(source))
+    return secret
+  } finally {
+    wipe(source) // also when the arena is full: the bytes must not stay behind in the clear
+  }
 }
 
 /** Overwrites bytes with zeros in a way that the compiler cannot leave out. */

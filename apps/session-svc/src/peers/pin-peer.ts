@@ -14,7 +14,7 @@ import type { Tx } from '../db.js'
 import { SUITES } from '../identity/certificates.js'
 import { plainBytes } from '../plain-bytes.js'
 import { refuse } from '../refuse.js'
-import { claimantOf, lockPeer, type Peer, savePeer, setTrust } from './peers.store.js'
+import { claimantOf, lockPeer, mayTalk, type Peer, savePeer, setTrust } from './peers.store.js'
 
 export async function pinPeer(context: Context, ownFleetId: string, bytes: Uint8Array): Promise<ResponseOf<typeof sessionPinPeer>> {
   let certificate: ReadCertificate
@@ -56,6 +56,8 @@ export async function adoptCertificate(
   const { fleetId, sequence } = certificate
   const same = pinned !== undefined && equalConstantTime(pinned.certificateDigest, certificate.digest)
   if (same && (pinned.trust !== 'removed' || source === 'peer')) return undefined
+  // Removed or blocked while its certificate was being fetched: only a person brings a peer back.
+  if (source === 'peer' && !mayTalk(pinned)) return refuse('UnauthorizedPeer', 'the peer is not pinned, or blocked')
   if (pinned !== undefined && !same && (sequence <= pinned.sequence || !equalConstantTime(pinned.signKey, certificate.signKey))) {
     await audit.record(tx, 'IdentityChanged', { peer: fleetId, sequence })
     return refuse('IdentityChanged', `certificate number ${sequence} of this fleet does not follow the pinned number ${pinned.sequence}`)

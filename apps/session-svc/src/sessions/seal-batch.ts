@@ -8,7 +8,7 @@ import type { Refusal } from '@tallystick/contracts/codes'
 import type { sessionSeal } from '@tallystick/contracts/session'
 import { equalConstantTime } from '@tallystick/primitives/bytes'
 import { ProtocolError } from '@tallystick/primitives/errors'
-import { encrypt } from '@tallystick/ratchet/double-ratchet'
+import { describe, encrypt } from '@tallystick/ratchet/double-ratchet'
 import { decodeHandshake } from '@tallystick/wire/envelope'
 import type { Context } from '../context.js'
 import type { SecretScope } from '../custody/secret-scope.js'
@@ -119,6 +119,14 @@ async function usableSession(
   const { context, tx, store, bundle } = batch
   const reason = session && rotationDue(session.row, item.class, context.clock.now(), context.limits)
   if (session && !reason) return session
+  // A new epoch is bound to the old one by an exporter that the peer has. Until it has answered there is none, and a
+  // handshake without one would be refused as soon as the peer's first receipt is under way: the message waits.
+  if (session && describe(session.state).exporterHash === null)
+    return refuse(
+      'NotReady',
+      'the peer has not answered in this epoch yet; the next one can begin when it has',
+      context.limits.retryAfterMs,
+    )
   if (!bundle || bundle.used) return undefined
   bundle.used = true
   await session?.save(context, tx, store)
