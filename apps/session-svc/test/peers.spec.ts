@@ -6,7 +6,8 @@ import { decodeEnvelope, encodeEnvelope, encodeHandshake } from '@tallystick/wir
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startPostgres, type TestPostgres } from '../../../tools/testing/postgres.ts'
 import { currentCertificate } from '../src/identity/certificates.js'
-import { pinPeer, setPeerTrust } from '../src/peers/pin-peer.js'
+import { lockPeer } from '../src/peers/peers.store.js'
+import { adoptCertificate, pinPeer, setPeerTrust } from '../src/peers/pin-peer.js'
 import { readPeer } from '../src/peers/read-peer.js'
 import { takeBundle } from '../src/prekeys/take-bundle.js'
 import { bytes, introduce, plain, TestClock, TestFleet } from './fleet.js'
@@ -158,6 +159,20 @@ describe('a renewed certificate', () => {
       .poll(async () => (await readPeer(a.context, b.id)) as { certificate?: Uint8Array })
       .toMatchObject({ certificate: await b.certificate() })
     expect(await a.open(b, envelope)).toBe('from my new certificate')
+    await b.stop()
+  })
+
+  it('that arrives after the peer was removed does not bring it back', async () => {
+    const b = await newFleet()
+    await introduce(a, b)
+    await b.certify()
+    await setPeerTrust(a.context, { fleetId: b.id, trust: 'removed' })
+    const renewed = await b.certificate()
+    const outcome = await a.context.db.$transaction(async (tx) =>
+      adoptCertificate(a.context, tx, readCertificate(renewed, clock.now()), renewed, await lockPeer(tx, b.id), 'peer'),
+    )
+    expect(outcome).toMatchObject({ code: 'UnauthorizedPeer' })
+    expect(await readPeer(a.context, b.id)).toMatchObject({ trust: 'removed' })
     await b.stop()
   })
 
