@@ -4,7 +4,9 @@ import { readFileSync, readdirSync, existsSync, statSync } from 'node:fs'
 import path from 'node:path'
 import { promisify } from 'node:util'
 import { checkDocuments } from './check-documents.mjs'
+import { checkLicences } from './check-licences.mjs'
 import { checkLimits } from './check-limits.mjs'
+import { checkSecrets } from './check-secrets.mjs'
 
 const run = promisify(execFile)
 const root = path.resolve(import.meta.dirname, '..')
@@ -78,7 +80,7 @@ const checks = {
     return built.length ? built : must(await sh(bin('tsc'), ['-p', 'tsconfig.tests.json']))
   },
   async lint() {
-    return must(await sh(bin('eslint'), ['--max-warnings', '0', 'apps', 'libs', 'e2e', 'tools']))
+    return must(await sh(bin('eslint'), ['--max-warnings', '0', 'apps', 'libs', 'e2e', 'tools', 'fuzz', 'proofs']))
   },
   async 'lint canary'() {
     const { ESLint } = await import('eslint')
@@ -106,6 +108,8 @@ const checks = {
         'libs/**/*.{ts,mjs}',
         'e2e/**/*.ts',
         'tools/**/*.{ts,mjs}',
+        'proofs/**/*.{ts,mjs}',
+        '{bench,fuzz,mutation}/*.{ts,mjs}',
         '*.mjs',
         '*.mts',
       ]),
@@ -113,6 +117,8 @@ const checks = {
   },
   documents: async () => checkDocuments(root),
   limits: async () => checkLimits(root),
+  licences: async () => checkLicences(root),
+  'keys in the code': async () => checkSecrets(root),
   async 'no traces of the machine'() {
     const { out } = await sh('git', ['ls-files', '-z'])
     const problems = []
@@ -120,7 +126,7 @@ const checks = {
       const full = path.join(root, file)
       if (!existsSync(full) || !statSync(full).isFile() || statSync(full).size > 2 << 20) continue
       const text = readFileSync(full, 'utf8')
-      if (file === 'package-lock.json' && /"resolved": "http/.test(text)) problems.push(`${file} carries download addresses`)
+      if (file.endsWith('package-lock.json') && /"resolved": "http/.test(text)) problems.push(`${file} carries download addresses`)
       if (file !== 'tools/check.mjs' && /\bregistry\.npmjs\.org\b/.test(text)) problems.push(`${file} names a registry's host`)
     }
     return problems
