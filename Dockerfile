@@ -39,7 +39,7 @@ WORKDIR /app
 ENV NODE_ENV=production CHECKPOINT_DISABLE=1
 # Named volumes take owner and mode from these folders.
 RUN for folder in invoice-svc session-svc relay-svc audit-svc launcher; do install -d -o node -g node -m 700 "/run/tallystick/secrets/$folder"; done \
- && install -d -o node -g node -m 700 /run/tallystick/migrate /run/tallystick/tokens \
+ && install -d -o node -g node -m 700 /run/tallystick/migrate /run/tallystick/tokens /run/tallystick/state \
  && install -d -o node -g node -m 755 /run/tallystick/nats /run/tallystick/postgres /run/tallystick/grafana
 
 FROM base AS setup

@@ -12,6 +12,8 @@ export default defineConfig({
       'apps/*/src/**/*.spec.ts',
       'apps/*/test/**/*.spec.ts',
       'tools/**/*.spec.ts',
+      'fuzz/*.spec.ts',
+      'proofs/**/*.spec.ts',
     ],
     exclude: ['**/node_modules/**', '**/dist/**', '**/*.long.spec.ts'],
     pool: 'forks',

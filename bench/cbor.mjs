@@ -25,7 +25,7 @@ function decodeAndCompare(bytes) {
   return value
 }
 
-export function benchCbor() {
+export async function benchCbor() {
   const xml = readFileSync(new URL('../samples/acme-invoice.xml', import.meta.url), 'utf8')
   const sample = toRecord(parseUbl(xml).document)
   const [line] = sample.lines
@@ -39,12 +39,12 @@ export function benchCbor() {
     const limits = { maxItems: 400_000 }
     assert.deepEqual(Buffer.from(bytes), Buffer.from(cborg.encode(value, ENCODE)))
     assert.deepEqual(Buffer.from(cborg.encode(decode(bytes, limits), ENCODE)), Buffer.from(bytes))
-    compare(
+    await compare(
       `encode ${name}, ${bytes.length} bytes`,
       { 'wire/cbor': () => encode(value), cborg: () => cborg.encode(value, ENCODE) },
       { bytes: bytes.length },
     )
-    compare(
+    await compare(
       `decode ${name}, strictly`,
       {
         'wire/cbor': () => decode(bytes, limits),

@@ -1,22 +1,26 @@
-// Contenders take turns in short blocks, in a new order every round, so that a busy machine or a changed clock rate
-// hits all of them; what is compared is the ratio inside one round. Measured is the processor time of this process,
-// collecting garbage included, not the time on the wall. Nothing here has an opinion on what is fast enough.
+// Contenders take turns in blocks, in a new order every round, so that a busy machine or a changed clock rate hits all
+// of them; what is compared is the ratio inside one round. A block is long enough for several collections of garbage:
+// with shorter ones the median would leave out what a contender's garbage costs. Measured is the processor time of this process, all
+// its threads and collecting garbage included, not the time on the wall. A contender may be asynchronous: its calls
+// are awaited one after the other.
 
-const BLOCK_MS = 40
-const WARM_UP_BLOCKS = 5
-const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 25)
+const BLOCK_MS = 200
+const WARM_UP_BLOCKS = 3
+const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 15)
 
 /**
  * @param {string} title
  * @param {Record<string, () => unknown>} contenders by name; the first is the one that the others are compared with
  * @param {{ bytes?: number }} [options] bytes of payload in one call, for a rate
+ * @returns {Promise<Record<string, number>>} how many calls of the first fit in one of each other: the median of the rounds
  */
-export function compare(title, contenders, { bytes } = {}) {
+export async function compare(title, contenders, { bytes } = {}) {
   const names = Object.keys(contenders)
-  const calls = Object.fromEntries(names.map((name) => [name, callsInBlock(contenders[name])]))
+  const calls = {}
+  for (const name of names) calls[name] = await callsInBlock(contenders[name])
   const times = Object.fromEntries(names.map((name) => [name, []]))
   for (let round = 0; round < ROUNDS; round++) {
-    for (const name of rotated(names, round)) times[name].push(block(contenders[name], calls[name]))
+    for (const name of rotated(names, round)) times[name].push(await block(contenders[name], calls[name]))
   }
   const [first, ...others] = names
   console.log(`\n${title}`)
@@ -26,10 +30,13 @@ export function compare(title, contenders, { bytes } = {}) {
     const rate = bytes === undefined ? '' : `  ${(bytes / 1e6 / (typical / 1000)).toFixed(1).padStart(7)} MB/s`
     console.log(`  ${name.padEnd(width)}  ${duration(typical).padStart(9)} a call (${spread(times[name], duration)})${rate}`)
   }
+  const speed = {}
   for (const name of others) {
-    const ratios = times[name].map((ms, round) => times[first][round] / ms)
-    console.log(`  ${first} takes ${median(ratios).toFixed(2)} times as long as ${name} (${spread(ratios, (ratio) => ratio.toFixed(2))})`)
+    const ratios = times[name].map((ms, round) => ms / times[first][round])
+    speed[name] = median(ratios)
+    console.log(`  ${first} is ${speed[name].toFixed(2)} times as fast as ${name} (${spread(ratios, (ratio) => ratio.toFixed(2))})`)
   }
+  return speed
 }
 
 /** Rounds start with another contender each, and go through them backwards every other time. */
@@ -40,10 +47,10 @@ function rotated(names, round) {
 }
 
 /** Warms up, and finds how many calls make a block. */
-function callsInBlock(call) {
+async function callsInBlock(call) {
   let calls = 1
   for (let warm = 0; warm < WARM_UP_BLOCKS;) {
-    const ms = block(call, calls) * calls
+    const ms = (await block(call, calls)) * calls
     if (ms < BLOCK_MS / 2) calls *= 2
     else {
       calls = Math.max(1, Math.round((calls * BLOCK_MS) / ms))
@@ -54,9 +61,12 @@ function callsInBlock(call) {
 }
 
 /** @returns milliseconds of one call */
-function block(call, calls) {
+async function block(call, calls) {
   const started = process.cpuUsage()
-  for (let i = 0; i < calls; i++) call()
+  for (let i = 0; i < calls; i++) {
+    const result = call()
+    if (result instanceof Promise) await result
+  }
   const { user, system } = process.cpuUsage(started)
   return (user + system) / 1000 / calls
 }

@@ -1,4 +1,4 @@
-// node bench/run.mjs [ratchet|cbor]: prints times and ratios. Needs `npm run build` and Node 24. BENCH_ROUNDS=100 for a quieter result.
+// node bench/run.mjs [ratchet|resident|service|sealed-box|cbor]: prints times and ratios. Needs `npm run build` and Node 24. BENCH_ROUNDS=100 for a quieter result.
 import { existsSync } from 'node:fs'
 import os from 'node:os'
 
@@ -12,6 +12,9 @@ if (!existsSync(new URL('../libs/ratchet/dist/double-ratchet.js', import.meta.ur
 }
 const benches = {
   ratchet: async () => (await import('./ratchet.mjs')).benchRatchet(),
+  resident: async () => (await import('./resident.mjs')).benchResident(),
+  service: async () => (await import('./service.mjs')).benchService(),
+  'sealed-box': async () => (await import('./sealed-box.mjs')).benchSealedBox(),
   cbor: async () => (await import('./cbor.mjs')).benchCbor(),
 }
 const wanted = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(benches)

@@ -1,16 +1,53 @@
-// The peers of the ratchet: a sealed box, that is one ephemeral X25519 key and one ChaCha20-Poly1305 for each message,
-// keyed by BLAKE2b over the shared secret and both public keys, as libsodium's crypto_box_seal is built. No session, no
-// forward secrecy for the receiver, no padding, no commitment: the least that any encrypted message to a key costs.
+// The ratchet beside a sealed box, that is one ephemeral X25519 key and one ChaCha20-Poly1305 for each message, keyed by
+// BLAKE2b over the shared secret and both public keys, as libsodium's crypto_box_seal is built. No session, no forward
+// secrecy for the receiver, no padding, no commitment: the least that any encrypted message to a key costs.
+import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { chacha20poly1305 } from '@noble/ciphers/chacha.js'
 import { x25519 } from '@noble/curves/ed25519.js'
 import { blake2b } from '@noble/hashes/blake2.js'
+import { blake3Keyed } from '@tallystick/primitives/hash'
+import { SecretArena } from '@tallystick/secret-bytes/arena'
 import sodium from 'sodium-native'
+import { establish, fleet, pass } from './conversation.mjs'
+import { compare } from './interleave.mjs'
 
 const NONCE = Buffer.alloc(12) // the key is of one use
 const TAG = 16
 
-export function sodiumSealedBox() {
+const SIZES = [
+  ['2 KiB', 2 * 1024],
+  ['256 KiB', 256 * 1024],
+]
+
+export async function benchSealedBox() {
+  const arena = SecretArena.open(1024 * 1024, { allowUnlocked: true })
+  for (const [name, size] of SIZES) {
+    const payload = new Uint8Array(randomBytes(size))
+    const stream = establish(arena, fleet(arena, 'acme'), fleet(arena, 'globex'), payload)
+    const turns = establish(arena, fleet(arena, 'acme'), fleet(arena, 'globex'), payload)
+    const native = sodiumSealedBox()
+    const script = nobleSealedBox()
+    const contenders = {
+      'ratchet, one way': () => pass(stream.a, stream.b, payload),
+      'ratchet, in turns': () => {
+        const opened = pass(turns.a, turns.b, payload)
+        ;[turns.a, turns.b] = [turns.b, turns.a]
+        return opened
+      },
+      'sealed box, libsodium': () => native.open(native.seal(payload)),
+      'sealed box, noble': () => script.open(script.seal(payload)),
+    }
+    for (const [who, call] of Object.entries(contenders)) assert.deepEqual(Buffer.from(call()), Buffer.from(payload), who)
+    // Every message has its commitment made and checked: BLAKE3 is JavaScript, all else that grows with size is libsodium.
+    const key = new Uint8Array(randomBytes(32))
+    const commitment = () => [blake3Keyed(key, payload), blake3Keyed(key, payload)]
+    await compare(`seal and open, ${name}`, { ...contenders, 'keyed BLAKE3, twice': commitment }, { bytes: size })
+  }
+  arena.close()
+}
+
+function sodiumSealedBox() {
   const secret = Buffer.alloc(32)
   const key = Buffer.alloc(32)
   sodium.crypto_box_keypair(key, secret)
@@ -42,7 +79,7 @@ export function sodiumSealedBox() {
   }
 }
 
-export function nobleSealedBox() {
+function nobleSealedBox() {
   const secret = new Uint8Array(randomBytes(32))
   const key = x25519.getPublicKey(secret)
   const derive = (shared, ephemeral) => blake2b.create({ dkLen: 32 }).update(shared).update(ephemeral).update(key).digest()

@@ -47,6 +47,11 @@ export async function startTwoFleets(env: Record<string, string> = {}): Promise<
   }
 }
 
+/** Where the fleet's `fleet.json` is: what `--fleet` takes. */
+export function folderOf(fleet: RunningFleet): string {
+  return path.dirname(path.dirname(fleet.logFile('nats')))
+}
+
 /** Each side pins the other by its invitation string. */
 export async function pinEachOther({ acme, globex }: TwoFleets): Promise<void> {
   for (const [self, peer] of [

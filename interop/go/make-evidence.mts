@@ -16,8 +16,8 @@ import { toHex, utf8 } from '@tallystick/primitives/bytes'
 import { generateSigningKey, sign } from '@tallystick/primitives/ed25519'
 import { sha256 } from '@tallystick/primitives/hash'
 import { SecretArena } from '@tallystick/secret-bytes/arena'
-import { encode } from '@tallystick/wire/cbor'
-import { issueCertificate, logOrigin } from '@tallystick/wire/certificate'
+import { decode, encode } from '@tallystick/wire/cbor'
+import { issueCertificate, logOrigin, successionMessage } from '@tallystick/wire/certificate'
 import { assembleStatement, encodeStatementPayload } from '@tallystick/wire/document'
 import { fleetIdOf, peerIdFromKey } from '@tallystick/wire/keys'
 import { encodeReceipt, encodeVerdict } from '@tallystick/wire/messages'
@@ -49,6 +49,26 @@ function fleet(name: string, change: object = {}) {
 }
 type Fleet = ReturnType<typeof fleet>
 const [acme, globex, mallory] = [fleet('acme'), fleet('globex'), fleet('mallory')]
+
+interface Link { key: Bytes; signature: Bytes }
+/** acme under its third root key; `change` gets the links of its succession, `fields` changes the rest of the certificate. */
+function renewed(change: (links: Link[]) => Link[] = (links) => links, fields: object = {}): Fleet {
+  const roots = [acme.root, key('acme/root 2'), key('acme/root 3')]
+  const links = roots.slice(0, -1).map((root, i) => ({ key: root.publicKey, signature: root.sign(successionMessage(roots[i + 1]!.publicKey, acme.fleetId)) }))
+  const root = roots.at(-1)!
+  const { payload } = decode(acme.certificate) as { payload: Bytes }
+  const value = encode({ ...(decode(payload) as object), signKey: root.publicKey, sequence: 3, succession: change(links), ...fields }) as Bytes
+  return { ...acme, root, certificate: encode({ payload: value, signature: root.sign(value) }) as Bytes }
+}
+/** An evidence file whose sender is `fleet`, in the least form. */
+const by = (sender: Fleet) => ({ ...least, statement: documentStatement({ signer: sender.fleetId }, sender), senderCertificate: sender.certificate })
+function withoutSuccession(): Bytes {
+  const { payload } = decode(renewed().certificate) as { payload: Bytes }
+  const { succession: _, ...fields } = decode(payload) as { succession: unknown }
+  const value = encode(fields) as Bytes
+  return encode({ payload: value, signature: key('acme/root 3').sign(value) }) as Bytes
+}
+const flip = (bytes: Bytes) => bytes.map((byte, i) => (i === 40 || (bytes.length <= 40 && i === 0) ? byte ^ 1 : byte))
 
 function statementBy(signer: Fleet, change: object): Bytes {
   const payload = encodeStatementPayload({ kind: 'invoice', documentId, contentDigest: contentDigest(body), signer: signer.fleetId, audience: globex.fleetId, issuedAt: NOW, expiresAt: NOW + DAY, nonce: sha256(utf8('nonce')), ...change } as never)
@@ -117,6 +137,7 @@ const GENUINE: Record<string, object> = {
   'a credit note': { ...least, kind: 'credit-note', statement: documentStatement({ kind: 'credit-note' }) },
   'a certificate that ended within the skew': { ...least, senderCertificate: fleet('acme', { notAfter: NOW - 60_000 }).certificate },
   'a leaf by the fleet itself': { ...least, senderLog: log(acme, globex, 11, [3], [{ ...sent, event: { actor: acme.fleetId } }]) },
+  'by the third root key of the sender': by(renewed()),
   'an empty document': { ...least, body: new Uint8Array(), statement: documentStatement({ contentDigest: contentDigest(new Uint8Array()) }) },
 }
 
@@ -134,6 +155,18 @@ const FALSE: Record<string, object> = {
   'a certificate that had ended': { ...complete, senderCertificate: fleet('acme', { notAfter: NOW - 600_000 }).certificate },
   'a certificate from the future': { ...complete, recipientCertificate: fleet('globex', { notBefore: NOW + DAY }).certificate },
   'a recipient certificate that ends before the verdict': { ...complete, recipientCertificate: fleet('globex', { notAfter: NOW + 1000 }).certificate, verdicts: [verdict('accepted', NOW + DAY)] },
+  'a succession without its first link': by(renewed((links) => links.slice(1))),
+  'a succession without its last link': by(renewed((links) => links.slice(0, 1))),
+  'a succession in another order': by(renewed((links) => links.toReversed())),
+  'a link with another signature': by(renewed((links) => links.map((link, i) => (i === 1 ? { ...link, signature: flip(link.signature) } : link)))),
+  'a link with another key': by(renewed((links) => links.map((link, i) => (i === 1 ? { ...link, key: mallory.root.publicKey } : link)))),
+  'a link signed for another fleet': by(renewed((links) => [links[0]!, { ...links[1]!, signature: key('acme/root 2').sign(successionMessage(key('acme/root 3').publicKey, globex.fleetId)) }])),
+  'an empty succession': by(renewed(() => [])),
+  'a succession of nine links': by(renewed((links) => Array.from({ length: 9 }, (_, i) => links[i % 2]!))),
+  'a key twice in a succession': by(renewed((links) => [links[0]!, links[0]!, links[1]!])),
+  'a succession with a field too many': by(renewed((links) => links.map((link) => ({ ...link, at: NOW })))),
+  'the fleet id of the present key beside a succession': by(renewed(undefined, { fleetId: fleetIdOf(key('acme/root 3').publicKey) })),
+  'a new root key without a succession': by({ ...renewed(undefined, {}), certificate: withoutSuccession() }),
   'a receipt for another message': { ...complete, receipt: receiptOf(documentId, digest) },
   'a receipt for another digest': { ...complete, receipt: receiptOf(messageId, sha256()) },
   'a verdict by the sender': { ...complete, verdicts: [verdict('accepted', NOW + 5000, {}, acme)] },

@@ -19,6 +19,7 @@ import { decodeEnvelope, decodeHandshake, encodeHandshake, type Handshake } from
 interface Request {
   op: 'identity' | 'initiate' | 'respond' | 'encrypt' | 'decrypt'
   epoch: number
+  reset: boolean
   kind: 'one-time' | 'last-resort'
   opk: boolean
   bundle: string
@@ -60,8 +61,8 @@ function answer(request: Request): object {
       return { signKey: toHex(signing.publicKey), dhPublic: toHex(dh.publicKey), certificateDigest: toHex(self.certificateDigest), peerId: self.peerId, fleetId: self.fleetId, bundle: toHex(encodeBundle(bundle)) }
     }
     case 'initiate': {
-      const salt = before && exporter(before.state, arena)
-      const { state, handshake } = initiate({ arena, random, self, peer, bundle: decodeBundle(fromHex(request.bundle)), epoch, ...(salt ? { salt } : {}) })
+      const salt = request.reset || !before ? undefined : exporter(before.state, arena)
+      const { state, handshake } = initiate({ arena, random, self, peer, bundle: decodeBundle(fromHex(request.bundle)), epoch, reset: request.reset, ...(salt ? { salt } : {}) })
       sessions.set(epoch, { state, handshake })
       salt?.destroy()
       return { handshake: toHex(encodeHandshake(handshake)) }

@@ -39,4 +39,4 @@ grep '^FAIL' "$work/changed.out"
 
 echo "vectors, signatures, evidence files, conversations with the product"
 corpora=${TALLYSTICK_CORPORA:-$root/../shared/corpora}
-"$work/interop" check "$root/libs/ratchet/vectors" "$work/cases.jsonl" "$corpora" "$node" "$here/product-peer.mts"
+"$work/interop" check "$root/docs/spec/vectors" "$work/cases.jsonl" "$corpora" "$node" "$here/product-peer.mts"

@@ -14,6 +14,7 @@ GRANT UPDATE ("state", "decided_at") ON "invoice"."inbox" TO :role;
 GRANT SELECT, INSERT ON "invoice"."inbound" TO :role;
 -- A receipt that the peer's relay refused goes out under another message id.
 GRANT UPDATE ("receipt_message_id") ON "invoice"."inbound" TO :role;
+GRANT SELECT, INSERT ON "invoice"."inbound_void" TO :role;
 GRANT SELECT, INSERT ON "invoice"."verdict" TO :role;
 GRANT UPDATE ("statement", "seq") ON "invoice"."verdict" TO :role;
 GRANT SELECT, INSERT, UPDATE ON "invoice"."sharing_event" TO :role;

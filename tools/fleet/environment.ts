@@ -12,6 +12,8 @@ export interface EnvironmentInput {
   fleet: string
   ports: Ports
   secretsDir: string
+  /** What session-svc keeps outside the database. */
+  stateDir: string
   /** For all services, then for this one: the later wins. */
   extra: readonly (NodeJS.ProcessEnv | undefined)[]
 }
@@ -33,6 +35,7 @@ export function serviceEnvironment(input: EnvironmentInput): NodeJS.ProcessEnv {
     TALLYSTICK_HOST: '127.0.0.1',
     TALLYSTICK_OPS_PORT: String(ports.ops[service]),
     ...(service === 'invoice-svc' ? { TALLYSTICK_HTTP_PORT: String(ports.http) } : {}),
+    ...(service === 'session-svc' ? { TALLYSTICK_STATE_DIR: input.stateDir } : {}),
     ...(service === 'relay-svc' ? { TALLYSTICK_P2P_PORT: String(ports.p2p) } : {}),
   }
 }

@@ -9,6 +9,8 @@ export interface Layout {
   root: string
   logs: string
   secrets: string
+  /** Outside the database: shows that one was put back. Not part of a backup. */
+  state: string
   nats: string
   postgres: string
   /** For people and programs: see FleetInfo. Kept while the fleet is down. */
@@ -26,6 +28,7 @@ export function layoutOf(directory: string): Layout {
     root,
     logs: at('logs'),
     secrets: at('secrets'),
+    state: at('state'),
     nats: at('nats'),
     postgres: at('postgres'),
     info: at('fleet.json'),
@@ -37,7 +40,7 @@ export function layoutOf(directory: string): Layout {
 
 export function makeLayout(layout: Layout): void {
   mkdirSync(layout.root, { recursive: true, mode: 0o755 })
-  for (const folder of [layout.logs, layout.nats]) mkdirSync(folder, { recursive: true, mode: 0o700 })
+  for (const folder of [layout.logs, layout.nats, layout.state]) mkdirSync(folder, { recursive: true, mode: 0o700 })
 }
 
 /** `fleet.json`, mode 0600. */

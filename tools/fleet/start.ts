@@ -292,6 +292,7 @@ class Fleet implements RunningFleet {
           fleet: this.#options.name,
           ports: this.#ports as Ports,
           secretsDir: (this.#secrets as FleetSecrets).folder(service),
+          stateDir: this.#layout.state,
           extra: [this.#options.env, this.#serviceEnv[service]],
         }),
         cwd: this.#layout.root,

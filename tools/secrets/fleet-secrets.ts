@@ -22,10 +22,13 @@ const SCOPES = [
   'audit:read',
   'fleet:read',
   'ops:read',
+  'keys:write',
 ]
+/** Who may change whom this fleet trusts, or its own keys. */
+const ADMIN_ONLY = ['peers:write', 'keys:write']
 const SCOPES_OF: Record<TokenName, string[]> = {
   admin: SCOPES,
-  operator: SCOPES.filter((scope) => scope !== 'peers:write'),
+  operator: SCOPES.filter((scope) => !ADMIN_ONLY.includes(scope)),
   auditor: SCOPES.filter((scope) => scope.endsWith(':read')),
 }
 

@@ -6,7 +6,7 @@ export default mergeConfig(
   { ...base, test: { ...base.test, include: [], exclude: [] } },
   defineConfig({
     test: {
-      include: ['{libs,apps,e2e,tools}/**/*.long.spec.ts'],
+      include: ['{libs,apps,e2e,tools,proofs}/**/*.long.spec.ts'],
       exclude: ['**/node_modules/**', '**/dist/**'],
       passWithNoTests: true,
       testTimeout: 900_000,

@@ -93,6 +93,17 @@ export class Api {
     return (await this.#request('GET', path, { headers: { accept } })).text()
   }
 
+  async patch<T>(path: string, body: unknown): Promise<T> {
+    const init = { headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) }
+    return (await this.#request('PATCH', path, init)).json() as Promise<T>
+  }
+
+  /** For answers that are a file. */
+  async postForBytes(path: string, body: unknown): Promise<Uint8Array> {
+    const headers = { 'idempotency-key': randomUUID(), 'content-type': 'application/json' }
+    return new Uint8Array(await (await this.#request('POST', path, { headers, body: JSON.stringify(body) })).arrayBuffer())
+  }
+
   /** @param body an object as JSON, or text with its content type */
   async post<T>(path: string, body?: unknown, contentType?: string): Promise<T> {
     const headers: Record<string, string> = { 'idempotency-key': randomUUID() }

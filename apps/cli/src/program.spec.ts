@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import os from 'node:os'
@@ -275,6 +275,7 @@ describe('audit verify', () => {
   it('doctor names what is wrong', async () => {
     answers['GET /v1/breakers'] = () => ({ items: [{ target: 'session.v1.seal', state: 'closed' }] })
     answers['GET /v1/peers'] = () => ({ items: [] })
+    answers['GET /v1/custody'] = () => custody()
     answers['GET /health/ready'] = () => ({ status: 'ok', checks: { nats: 'up' } })
     expect(await cli('doctor', ...fleet())).toMatchObject({ code: 0, out: expect.stringContaining('checkpoint of 450 events') })
     answers['GET /v1/breakers'] = () => ({ items: [{ target: 'session.v1.seal', state: 'open' }] })
@@ -283,6 +284,214 @@ describe('audit verify', () => {
       note: signCheckpoint({ origin, size: 1, root: sha256(), extensions: [] }, verifierKey(origin, globex.log.publicKey), globex.log.sign),
     })
     expect((await cli('doctor', ...fleet())).code).toBe(5)
+  })
+})
+
+const custody = (memory: Record<string, unknown> = {}) => ({
+  provider: 'file',
+  kekId: 'a1b2',
+  dataKeys: [{ id: 'd1', version: 1 }],
+  signingKey: 'sealed',
+  memory: { arenaBytes: 4096, usedBytes: 96, lockedBytes: 8192, locked: true, guardPages: true, excludedFromCoreDumps: true, ...memory },
+  prekeys: [{ kind: 'one-time', available: 88, newestAt: null }],
+  generation: { value: 12, restoredAt: null },
+})
+const peerView = (fields: Record<string, unknown> = {}) => ({
+  fleetId: 'tsf1peer',
+  displayName: 'Globex',
+  fingerprint: '11111 22222',
+  state: 'active',
+  verified: true,
+  cause: null,
+  session: { epoch: 4, startedAt: '2026-11-21T00:00:00.000Z', messagesLeft: 60, confirmed: true },
+  connection: null,
+  keyState: 'ok',
+  pendingFingerprint: null,
+  recovery: { state: 'ok', reason: '', since: null },
+  oldEpochs: 0,
+  rotateEvery: null,
+  ...fields,
+})
+
+describe('keys', () => {
+  it('status shows custody and the key state of every peer, or one session in full', async () => {
+    answers['GET /v1/custody'] = () => custody()
+    answers['GET /v1/peers'] = () => ({ items: [peerView({ keyState: 'suspect' })], next: null })
+    const all = await cli('keys', 'status', ...fleet())
+    expect(all).toMatchObject({ code: 0, out: expect.stringMatching(/key-encryption key a1b2[^]*locked \(8192 bytes\)[^]*suspect/) })
+    answers['GET /v1/peers/tsf1peer'] = () =>
+      peerView({
+        keyState: 'resync',
+        recovery: { state: 'resync_required', reason: 'three messages did not open', since: '2026-11-21T01:00:00.000Z' },
+        oldEpochs: 2,
+        rotateEvery: 1,
+      })
+    const { out } = await cli('keys', 'status', 'tsf1peer', ...fleet())
+    for (const part of ['epoch 4', '60 documents left', 'three messages did not open', '2, kept', 'every 1 documents'])
+      expect(out).toContain(part)
+  })
+
+  it('rotate, resync and policy say what will happen, and ask the API for it', async () => {
+    const bodies: string[] = []
+    answers['POST /v1/peers/tsf1peer/rotate'] = () => peerView()
+    answers['POST /v1/peers/tsf1peer/resync'] = () => peerView({ recovery: { state: 'resync_required', reason: 'asked for', since: null } })
+    answers['PATCH /v1/peers/tsf1peer'] = ({ body }) => (bodies.push(body), peerView())
+    expect(await cli('keys', 'rotate', 'tsf1peer', ...fleet())).toMatchObject({
+      code: 0,
+      out: expect.stringContaining('the present one is 4'),
+    })
+    expect(await cli('keys', 'resync', 'tsf1peer', ...fleet())).toMatchObject({ code: 0, out: expect.stringContaining('resync_required') })
+    expect((await cli('keys', 'policy', 'tsf1peer', '--rotate-every', '1', ...fleet())).code).toBe(0)
+    expect((await cli('keys', 'policy', 'tsf1peer', '--rotate-every', 'default', ...fleet())).code).toBe(0)
+    expect(bodies).toEqual(['{"rotateEvery":1}', '{"rotateEvery":null}'])
+    for (const value of ['0', '101', '1.5', 'x'])
+      expect((await cli('keys', 'policy', 'tsf1peer', '--rotate-every', value, ...fleet())).code).toBe(2)
+    answers['POST /v1/peers/tsf1peer/rotate'] = () => ({ problem: { status: 409, code: 'Conflict', detail: 'This peer is blocked' } })
+    expect((await cli('keys', 'rotate', 'tsf1peer', ...fleet())).code).toBe(3)
+  })
+
+  it('renew-identity does nothing before the fleet id is typed', async () => {
+    const bodies: string[] = []
+    answers['GET /v1/fleet'] = () => ({ fleetId: 'tsf1own', fingerprint: '1' })
+    answers['POST /v1/fleet/renew-identity'] = ({ body }) => (
+      bodies.push(body),
+      { fleetId: 'tsf1own', sequence: 2, fingerprint: '99999 88888', sessionsWiped: 3, prekeysDestroyed: 202, repeated: false }
+    )
+    const warned = await cli('keys', 'renew-identity', ...fleet())
+    expect(warned).toMatchObject({
+      code: 2,
+      out: expect.stringContaining('Every session is wiped'),
+      err: expect.stringContaining('--confirm tsf1own'),
+    })
+    expect((await cli('keys', 'renew-identity', '--confirm', 'tsf1other', ...fleet())).code).toBe(2)
+    expect(bodies).toEqual([])
+    const done = await cli('keys', 'renew-identity', '--confirm', 'tsf1own', ...fleet())
+    expect(done).toMatchObject({ code: 0, out: expect.stringContaining('99999 88888') })
+    expect(bodies).toEqual(['{"confirm":"tsf1own"}'])
+  })
+
+  it('backup writes a new file for its owner alone, and never over another', async () => {
+    const file = path.join(directory, 'fleet.age')
+    const bodies: string[] = []
+    answers['POST /v1/custody/backup'] = ({ body }) => (bodies.push(body), 'age-encryption.org/v1\n-> X25519 \u00e9')
+    expect((await cli('keys', 'backup', file, ...fleet())).code).toBe(2)
+    expect(await cli('keys', 'backup', file, '--recipient', 'age1a', '--recipient', 'age1b', ...fleet())).toMatchObject({ code: 0 })
+    expect(JSON.parse(bodies[0]!)).toEqual({ recipients: ['age1a', 'age1b'] })
+    expect([readFileSync(file, 'utf8'), statSync(file).mode & 0o777]).toEqual(['age-encryption.org/v1\n-> X25519 \u00e9', 0o600])
+    expect(await cli('keys', 'backup', file, '--recipient', 'age1a', ...fleet())).toMatchObject({
+      code: 3,
+      err: expect.stringContaining('not overwritten'),
+    })
+    expect(bodies).toHaveLength(1)
+  })
+
+  it('rotate-kek names both keys', async () => {
+    answers['POST /v1/custody/rotate-kek'] = () => ({ from: 'a', to: 'b', rewrapped: 3 })
+    expect(await cli('keys', 'rotate-kek', ...fleet())).toMatchObject({
+      code: 0,
+      out: expect.stringContaining('3 data keys are now wrapped under b'),
+    })
+  })
+})
+
+describe('keys restore', () => {
+  const place = (name: string, text: string) => {
+    const file = path.join(directory, name)
+    writeFileSync(file, text)
+    return file
+  }
+  const secrets = () => {
+    const folder = mkdtempSync(path.join(directory, 'secrets-'))
+    return folder
+  }
+  const restore = (file: string, identity: string, into: string) => cli('keys', 'restore', file, '--identity', identity, '--secrets', into)
+
+  it('puts both files there, readable by their owner alone, without asking any service', async () => {
+    const [backup, identity] = [place('b.age', 'age-encryption.org/v1\nx'), place('id', '# created\nAGE-SECRET-KEY-1QQ\n')]
+    const into = secrets()
+    expect(await restore(backup, identity, into)).toMatchObject({ code: 0, out: expect.stringContaining('Then remove both files') })
+    for (const [name, text] of [
+      ['restore.age', 'age-encryption.org/v1\nx'],
+      ['restore.identity', '# created\nAGE-SECRET-KEY-1QQ\n'],
+    ] as const)
+      expect([readFileSync(path.join(into, name), 'utf8'), statSync(path.join(into, name)).mode & 0o777]).toEqual([text, 0o400])
+    const armored = place('b.asc', '-----BEGIN AGE ENCRYPTED FILE-----\nYWdl\n-----END AGE ENCRYPTED FILE-----\n')
+    expect((await restore(armored, identity, secrets())).code).toBe(0)
+  })
+
+  it('overwrites nothing, takes nothing else, and leaves no half behind', async () => {
+    const [backup, identity] = [place('b2.age', 'age-encryption.org/v1\nx'), place('id2', 'AGE-SECRET-KEY-1QQ\n')]
+    for (const present of ['restore.age', 'restore.identity']) {
+      const into = secrets()
+      writeFileSync(path.join(into, present), 'kept')
+      expect(await restore(backup, identity, into), present).toMatchObject({ code: 3, err: expect.stringContaining('not overwritten') })
+      expect(readFileSync(path.join(into, present), 'utf8')).toBe('kept')
+      expect(['restore.age', 'restore.identity'].filter((name) => existsSync(path.join(into, name)))).toEqual([present])
+    }
+    const into = secrets()
+    expect((await restore(place('n.age', 'something else'), identity, into)).code).toBe(3)
+    expect((await restore(backup, place('n.id', 'age1publickey'), into)).code).toBe(3)
+    expect((await restore(place('big.age', `age-encryption.org/v1\n${'x'.repeat(400_000)}`), identity, into)).code).toBe(3)
+    expect((await restore(path.join(directory, 'absent'), identity, into)).code).toBe(2)
+    expect((await restore(backup, identity, path.join(directory, 'b2.age'))).code).toBe(2)
+    mkdirSync(path.join(into, 'sub'))
+    expect(['restore.age', 'restore.identity'].filter((name) => existsSync(path.join(into, name)))).toEqual([])
+  })
+})
+
+describe('a peer with new identity keys', () => {
+  const pending = { keyState: 'identity-changed', pendingFingerprint: '77777 66666' }
+
+  it('is shown to be compared, and approved only by what was typed', async () => {
+    const bodies: string[] = []
+    answers['GET /v1/peers/tsf1peer'] = () => peerView(pending)
+    answers['POST /v1/peers/tsf1peer/verify'] = ({ body }) => (bodies.push(body), peerView())
+    const shown = await cli('peer', 'verify', 'tsf1peer', ...fleet())
+    expect(shown).toMatchObject({ code: 3, err: expect.stringContaining('Nothing was approved') })
+    for (const part of ['11111 22222', '77777 66666']) expect(shown.out).toContain(part)
+    expect(bodies).toEqual([])
+    const approved = await cli('peer', 'verify', 'tsf1peer', '--fingerprint', '77777 66666', ...fleet())
+    expect(approved).toMatchObject({ code: 0, out: expect.stringContaining('approved the new identity of Globex') })
+    expect(bodies).toEqual(['{"fingerprint":"77777 66666"}'])
+    answers['GET /v1/peers'] = () => ({ items: [peerView(pending)], next: null })
+    expect((await cli('peer', 'list', ...fleet())).out).toContain('identity-changed')
+  })
+
+  it('and peers that do not understand us, unlocked memory, missing prekeys are what doctor finds', async () => {
+    answers['GET /v1/fleet'] = () => ({
+      fleetId: acme.fleetId,
+      displayName: 'acme',
+      multiaddrs: [],
+      certificate: toBase64Url(acme.certificate),
+    })
+    answers['GET /v1/breakers'] = () => ({ items: [] })
+    answers['GET /health/ready'] = () => ({ checks: {} })
+    answers['GET /v1/audit/checkpoint'] = () => ({
+      note: signCheckpoint({ origin, size: 1, root: sha256(), extensions: [] }, verifierKey(origin, acme.log.publicKey), acme.log.sign),
+    })
+    answers['GET /v1/custody'] = () => custody()
+    answers['GET /v1/peers'] = () => ({
+      items: [peerView(), peerView({ keyState: 'rotation-due' }), peerView({ keyState: null })],
+      next: null,
+    })
+    expect((await cli('doctor', ...fleet())).code).toBe(0)
+    for (const [keyState, code, text] of [
+      ['suspect', 4, 'sent messages that do not open'],
+      ['resync', 4, 'needs a new session'],
+      ['rotation-blocked', 4, 'messages wait'],
+      ['identity-changed', 5, 'nobody has approved'],
+    ] as const) {
+      answers['GET /v1/peers'] = () => ({ items: [peerView({ keyState })], next: null })
+      expect(await cli('doctor', ...fleet())).toMatchObject({ code, out: expect.stringContaining(`FAILED keys: Globex `) })
+      expect((await cli('doctor', ...fleet())).out).toContain(text)
+    }
+    answers['GET /v1/peers'] = () => ({ items: [], next: null })
+    for (const memory of [{ locked: false }, { lockedBytes: 4095 }, { excludedFromCoreDumps: false }]) {
+      answers['GET /v1/custody'] = () => custody(memory)
+      expect(await cli('doctor', ...fleet())).toMatchObject({ code: 5, out: expect.stringContaining('FAILED custody') })
+    }
+    answers['GET /v1/custody'] = () => ({ ...custody(), prekeys: [{ kind: 'one-time', available: 0, newestAt: null }] })
+    expect((await cli('doctor', ...fleet())).out).toContain('no one-time prekey is left')
   })
 })
 

@@ -6,7 +6,9 @@ import { doctor } from './commands/doctor.js'
 import { evidenceFetch, evidenceVerify } from './commands/evidence.js'
 import { invoiceImport, invoiceSend, invoiceShow, invoiceWatch, type WatchOptions } from './commands/invoice.js'
 import { inboxList, inboxVerdict } from './commands/inbox.js'
+import { keysBackup, keysPolicy, keysRenewIdentity, keysResync, keysRotate, keysRotateKek, keysStatus } from './commands/keys.js'
 import { peerAdd, peerConsent, peerInvite, peerList, peerVerify } from './commands/peer.js'
+import { keysRestore, type RestoreOptions } from './commands/restore.js'
 import { CommandError, EXIT, type ExitCode, type Io, Printer } from './outcome.js'
 
 interface CommonOptions extends TargetOptions {
@@ -78,12 +80,66 @@ export async function run(args: readonly string[], io: Io): Promise<ExitCode> {
   verb(peer, 'add <invitation>', 'pin a peer by its invitation: the line, a file, or - for standard input').action(
     (invitation: string, _options, command: Command) => online(command, (api) => peerAdd(api, invitation, print)),
   )
-  verb(peer, 'verify <fleetId>', 'its fingerprint was compared with its people')
-    .option('--fingerprint <digits>', 'as they read it to you; compared with the pinned one')
+  verb(
+    peer,
+    'verify <fleetId>',
+    'its fingerprint was compared with its people. Of a peer with new identity keys it shows old and new fingerprint, and approves the new one when that is given',
+  )
+    .option('--fingerprint <digits>', 'as they read it to you; compared with the pinned one, or with the new one that waits')
     .action((id: string, options: { fingerprint?: string }, command: Command) =>
       online(command, (api) => peerVerify(api, id, options.fingerprint, print)),
     )
-  verb(peer, 'list', 'pinned peers').action((_options, command: Command) => online(command, (api) => peerList(api, print)))
+  verb(peer, 'list', 'pinned peers, with the state of the keys with each').action((_options, command: Command) =>
+    online(command, (api) => peerList(api, print)),
+  )
+
+  const keys = group('keys', 'sessions with peers, identity keys, custody')
+  verb(keys, 'status [fleetId]', 'how keys are kept and the key state of every peer; with a peer: its session in full').action(
+    (id: string | undefined, _options, command: Command) => online(command, (api) => keysStatus(api, id, print)),
+  )
+  verb(keys, 'rotate <fleetId>', 'begin a new epoch with this peer: fresh keys from its next message on; nothing is lost').action(
+    (id: string, _options, command: Command) => online(command, (api) => keysRotate(api, id, print)),
+  )
+  verb(
+    keys,
+    'resync <fleetId>',
+    'begin a session that continues nothing, and accept one from the peer for an hour: for when the two sides no longer understand each other',
+  ).action((id: string, _options, command: Command) => online(command, (api) => keysResync(api, id, print)))
+  verb(keys, 'policy <fleetId>', 'how often sessions with this peer are renewed')
+    .requiredOption('--rotate-every <documents>', '1 to 100 documents per epoch (1: a fresh session for each), or default')
+    .action((id: string, options: { rotateEvery: string }, command: Command) =>
+      online(command, (api) => keysPolicy(api, id, options.rotateEvery, print)),
+    )
+  verb(
+    keys,
+    'renew-identity',
+    'suspected compromise: new identity keys, every session wiped, every peer stops until its people have compared the new fingerprint. Without --confirm it only says so',
+  )
+    .option('--confirm <fleetId>', 'the id of this fleet, typed')
+    .action((options: { confirm?: string }, command: Command) => online(command, (api) => keysRenewIdentity(api, options.confirm, print)))
+  verb(keys, 'backup <file>', 'write the identity keys to a new file, encrypted with age; sessions are never in it')
+    .requiredOption('--recipient <age1...>', 'who can open it; may be given up to 8 times', (value: string, all: string[] = []) => [
+      ...all,
+      value,
+    ])
+    .action((file: string, options: { recipient: string[] }, command: Command) =>
+      online(command, (api) => keysBackup(api, file, options.recipient, print)),
+    )
+  verb(
+    keys,
+    'restore <file>',
+    'lay a backup where session-svc finds it when it starts with an empty database. Offline; overwrites nothing',
+    true,
+  )
+    .requiredOption('--identity <file>', 'file with the age identity that opens the backup')
+    .requiredOption('--secrets <dir>', 'secrets directory of session-svc')
+    .action(async (file: string, options: RestoreOptions, command: Command) => {
+      begin(command)
+      exitCode = await keysRestore(file, options, print)
+    })
+  verb(keys, 'rotate-kek', 'wrap the data keys under the next key-encryption key, which has to be in place').action(
+    (_options, command: Command) => online(command, (api) => keysRotateKek(api, print)),
+  )
 
   const invoice = group('invoice', 'documents and their way to the peer')
   verb(invoice, 'import <file>', 'UBL 2.1 or JSON, - for standard input')

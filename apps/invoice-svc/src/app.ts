@@ -17,6 +17,10 @@ export type Tx = Prisma.TransactionClient
 /** Background work that can be nudged after a commit; a lost nudge is made up for by polling. */
 export interface Wakes {
   messages(): void
+  /** Something that was sent has to go again. */
+  again(): void
+  /** session-svc may want a control message sent, although there is no document. */
+  attention(): void
   peers(): void
   proofs(): void
   audit(): void

@@ -52,13 +52,27 @@ export const RETRY_BLOCKED_MS = 5 * 60_000
 
 /** How long a signed statement is valid, ms: a peer that is away for a month still gets a valid document. */
 export const STATEMENT_LIFETIME_MS = 30 * 24 * 60 * 60_000
-/** A receipt that the peer's relay has refused goes out again, when its message comes again, at most this often, ms. */
+/** A receipt goes out again, when its message comes again, at most this often, ms. */
 export const RECEIPT_AGAIN_MS = 30_000
+/** What the peer's relay has stored and no receipt has confirmed is sent again after this, ms; the pause doubles. */
+export const RESEND_AFTER_MS = 60_000
+/** What is missing below something that has come is sent again after this, ms: it may only have been overtaken. */
+export const RESEND_GAP_MS = 2_000
+/** Longest pause before a message is sent again, ms; also how long a relay may take to store one before it is given it again. */
+export const RESEND_MAX_MS = 60 * 60_000
+/** Times that one message is sent again: seven hours of a peer that stores and never confirms. */
+export const RESEND_TRIES = 12
+/** A peer is asked for what is missing after this, ms; the pause doubles. */
+export const ASK_AFTER_MS = 30_000
+/** session-svc is asked this often whether a peer needs a message, ms. */
+export const ATTENTION_POLL_MS = 3_000
 
 /** Background steps (peers, proofs) look this often, ms. */
 export const STEP_POLL_MS = 1_000
 /** Rows that one background step takes. */
 export const STEP_BATCH = 32
+/** How long what session-svc says about the keys with a peer is taken for true, ms: an event may be this late. */
+export const KEY_WATCH_MS = 10_000
 /** A proof is asked for again after this, ms, until the event is under a checkpoint. */
 export const PROOF_WAIT_MS = 1_000
 
@@ -97,8 +111,15 @@ const DEFAULTS = {
   retryBlockedMs: RETRY_BLOCKED_MS,
   statementLifetimeMs: STATEMENT_LIFETIME_MS,
   receiptAgainMs: RECEIPT_AGAIN_MS,
+  resendAfterMs: RESEND_AFTER_MS,
+  resendGapMs: RESEND_GAP_MS,
+  resendMaxMs: RESEND_MAX_MS,
+  resendTries: RESEND_TRIES,
+  askAfterMs: ASK_AFTER_MS,
+  attentionPollMs: ATTENTION_POLL_MS,
   stepPollMs: STEP_POLL_MS,
   stepBatch: STEP_BATCH,
+  keyWatchMs: KEY_WATCH_MS,
   proofWaitMs: PROOF_WAIT_MS,
   changesPollMs: CHANGES_POLL_MS,
   changesTtlMs: CHANGES_TTL_MS,
@@ -131,8 +152,15 @@ export const LIMIT_VARIABLES: Readonly<Record<LimitName, string>> = {
   retryBlockedMs: 'TALLYSTICK_INVOICE_RETRY_BLOCKED_MS',
   statementLifetimeMs: 'TALLYSTICK_INVOICE_STATEMENT_LIFETIME_MS',
   receiptAgainMs: 'TALLYSTICK_INVOICE_RECEIPT_AGAIN_MS',
+  resendAfterMs: 'TALLYSTICK_INVOICE_RESEND_AFTER_MS',
+  resendGapMs: 'TALLYSTICK_INVOICE_RESEND_GAP_MS',
+  resendMaxMs: 'TALLYSTICK_INVOICE_RESEND_MAX_MS',
+  resendTries: 'TALLYSTICK_INVOICE_RESEND_TRIES',
+  askAfterMs: 'TALLYSTICK_INVOICE_ASK_AFTER_MS',
+  attentionPollMs: 'TALLYSTICK_INVOICE_ATTENTION_POLL_MS',
   stepPollMs: 'TALLYSTICK_INVOICE_STEP_POLL_MS',
   stepBatch: 'TALLYSTICK_INVOICE_STEP_BATCH',
+  keyWatchMs: 'TALLYSTICK_INVOICE_KEY_WATCH_MS',
   proofWaitMs: 'TALLYSTICK_INVOICE_PROOF_WAIT_MS',
   changesPollMs: 'TALLYSTICK_INVOICE_CHANGES_POLL_MS',
   changesTtlMs: 'TALLYSTICK_INVOICE_CHANGES_TTL_MS',

@@ -12,6 +12,11 @@ export interface AppMetrics {
   readonly signatureFailures: Counter
   readonly replayRejected: Counter
   readonly nonceStoreSize: Gauge
+  readonly messagesMissing: Gauge
+  readonly messagesResent: Counter
+  readonly sequenceBreaks: Counter
+  /** Receipts that contradict what was sent. */
+  readonly receiptContradictions: Counter
 }
 
 export function createMetrics(registry: Registry): AppMetrics {
@@ -54,6 +59,26 @@ export function createMetrics(registry: Registry): AppMetrics {
       registers,
     }),
     nonceStoreSize: new Gauge({ name: 'tallystick_nonce_store_size', help: 'Nonces of statements kept until they expire', registers }),
+    messagesMissing: new Gauge({
+      name: 'tallystick_messages_missing',
+      help: 'Messages of peers that are missing below newer ones that have come',
+      registers,
+    }),
+    messagesResent: new Counter({
+      name: 'tallystick_messages_resent_total',
+      help: 'Messages sent again because the peer has not confirmed them',
+      registers,
+    }),
+    sequenceBreaks: new Counter({
+      name: 'tallystick_sequence_breaks_total',
+      help: 'Received messages that do not follow the message before them',
+      registers,
+    }),
+    receiptContradictions: new Counter({
+      name: 'tallystick_receipt_contradictions_total',
+      help: 'Receipts that contradict what was sent',
+      registers,
+    }),
   }
   // There from the start: a rate needs two samples, and a dashboard tells "none" from "not measured".
   for (const stage of STAGES) metrics.shareDuration.zero({ stage })

@@ -12,6 +12,7 @@ import { AuditController } from './audit/audit.controller.js'
 import { proveOnce } from './audit/proofs.js'
 import { BackgroundStep } from './background.js'
 import { ConsentsController } from './consents/consents.controller.js'
+import { CustodyController } from './custody/custody.controller.js'
 import { AnyDocumentController, documentsController, REFERRED_SCHEMAS } from './documents/documents.controller.js'
 import { ChangeFeed } from './events/change-feed.js'
 import { recordChange } from './events/change.store.js'
@@ -27,8 +28,11 @@ import { BusController } from './inbound/bus.controller.js'
 import { InboxController } from './inbox/inbox.controller.js'
 import type { Limits } from './limits.js'
 import { pumpOnce } from './messages/pump.js'
+import { askOnce, attendOnce } from './messages/receipts.js'
+import { sendAgainOnce } from './messages/send-again.js'
 import { createMetrics } from './metrics.js'
 import { OPENAPI_TEXT, OpsController, READINESS, type ReadinessProbe } from './ops/ops.controller.js'
+import { watchPeerKeys } from './peers/peer-keys.js'
 import { PeersController } from './peers/peers.controller.js'
 import { syncPeers } from './peers/sync-peer.js'
 import { SharesController } from './shares/shares.controller.js'
@@ -46,6 +50,7 @@ export const HTTP_CONTROLLERS: Array<Type<unknown>> = [
   EvidenceController,
   AuditController,
   EventsController,
+  CustodyController,
   OpsController,
 ]
 
@@ -85,7 +90,10 @@ export function assemble(parts: Parts): Assembled {
   const step = (name: string, pollMs: number, run: () => Promise<number>) => new BackgroundStep({ name, pollMs, log, run })
   const audit = new AuditPump({ db, rpc, log, metrics, clock })
   const messages = step('messages', limits.pumpPollMs, () => pumpOnce(app))
+  const again = step('messages again', limits.stepPollMs, async () => (await sendAgainOnce(app)) + (await askOnce(app)))
+  const attention = step('attention', limits.attentionPollMs, () => attendOnce(app))
   const peers = step('peers', limits.stepPollMs, () => syncPeers(app))
+  const keys = step('peer keys', limits.stepPollMs, () => watchPeerKeys(app))
   const proofs = step('proofs', limits.stepPollMs, () => proveOnce(app))
   const sweeper = step('sweep', SWEEP_EVERY_MS, () => sweep(app))
   const app: App = {
@@ -99,7 +107,14 @@ export function assemble(parts: Parts): Assembled {
     fleet: new OwnFleet({ rpc, clock, limits }),
     feed: new ChangeFeed({ db, log, limits }),
     refusals: new AuditAggregator({ db, clock, log, limits, wake: () => audit.wake() }),
-    wake: { messages: () => messages.wake(), peers: () => peers.wake(), proofs: () => proofs.wake(), audit: () => audit.wake() },
+    wake: {
+      messages: () => messages.wake(),
+      again: () => again.wake(),
+      attention: () => attention.wake(),
+      peers: () => peers.wake(),
+      proofs: () => proofs.wake(),
+      audit: () => audit.wake(),
+    },
   }
   class InvoiceModule {}
   const module: DynamicModule = {
@@ -116,11 +131,11 @@ export function assemble(parts: Parts): Assembled {
     module,
     start() {
       audit.start()
-      for (const each of [messages, peers, proofs, sweeper]) each.start()
+      for (const each of [messages, again, attention, peers, keys, proofs, sweeper]) each.start()
     },
     async stop() {
       app.feed.close()
-      await Promise.all([messages, peers, proofs, sweeper].map((each) => each.stop()))
+      await Promise.all([messages, again, attention, peers, keys, proofs, sweeper].map((each) => each.stop()))
       await app.refusals.flush()
       await audit.stop()
     },

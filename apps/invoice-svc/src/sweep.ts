@@ -18,5 +18,7 @@ export async function sweep(app: App): Promise<number> {
     app.db.$executeRaw`DELETE FROM rate_window WHERE updated_at < ${new Date(now - 2 * API_RATE_WINDOW_MS)}`,
   ])
   app.metrics.nonceStoreSize.set(await app.db.statementNonce.count())
+  const { _sum } = await app.db.peer.aggregate({ _sum: { inMissing: true } })
+  app.metrics.messagesMissing.set(Number(_sum.inMissing ?? 0n))
   return counts.reduce((sum, count) => sum + count, 0)
 }

@@ -94,7 +94,8 @@ describe('peers', () => {
     const seen = await seller.service.request('GET', `/v1/peers/${buyer.fleet.fleetId}`)
     expect(seen.json).toMatchObject({
       state: 'active',
-      keyState: 'pinned',
+      trust: 'pinned',
+      keyState: null,
       connection: { connected: true },
       session: null,
       missing: expect.any(Number),
@@ -120,7 +121,7 @@ describe('peers', () => {
     await until(async () => (await seller.service.request('GET', `/v1/peers/${third.fleetId}`)).json.state === 'active')
     expect((await seller.service.request('POST', `/v1/peers/${third.fleetId}/verify`, { body: { fingerprint: '1' } })).status).toBe(409)
     const { fingerprint } = pinned.json as { fingerprint: string }
-    expect((await seller.service.request('POST', `/v1/peers/${third.fleetId}/verify`, { body: { fingerprint } })).json.keyState).toBe(
+    expect((await seller.service.request('POST', `/v1/peers/${third.fleetId}/verify`, { body: { fingerprint } })).json.trust).toBe(
       'verified',
     )
     expect((await seller.service.request('POST', `/v1/peers/${third.fleetId}/block`)).json.state).toBe('blocked')

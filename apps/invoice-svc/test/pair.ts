@@ -1,22 +1,36 @@
 /** The seller and the buyer of one test file, pinned to each other. */
 import { expect } from 'vitest'
 import { startPostgres, type TestPostgres } from '../../../tools/testing/postgres.ts'
+import type { Limits } from '../src/limits.js'
 import { draftInvoice, startInvoiceService, type Service } from './harness.ts'
 import { carry, StandInFleet } from './two-fleets.ts'
 
 let postgres: TestPostgres | undefined
-export const seller = { fleet: new StandInFleet('acme') } as { fleet: StandInFleet; service: Service }
-export const buyer = { fleet: new StandInFleet('globex') } as { fleet: StandInFleet; service: Service }
+export interface Side {
+  readonly fleet: StandInFleet
+  service: Service
+  ownerUrl: string
+}
+export const seller = { fleet: new StandInFleet('acme') } as Side
+export const buyer = { fleet: new StandInFleet('globex') } as Side
 
 /** For beforeAll. */
 export async function startPair(): Promise<void> {
+  await startPairWith({})
+}
+
+export async function startPairWith(limits: Partial<Limits>): Promise<void> {
   postgres = await startPostgres()
-  for (const side of [seller, buyer])
+  for (const side of [seller, buyer]) {
+    const { urls, ownerUrl } = await postgres.createFleet(side.fleet.name)
+    side.ownerUrl = ownerUrl
     side.service = await startInvoiceService({
-      databaseUrl: (await postgres.createFleet(side.fleet.name)).urls.invoice,
+      databaseUrl: urls.invoice,
       rpc: side.fleet.rpc,
       background: true,
+      limits,
     })
+  }
   for (const [one, other] of [
     [seller, buyer],
     [buyer, seller],
@@ -35,12 +49,12 @@ export async function stopPair(): Promise<void> {
 }
 
 export async function until<T>(look: () => Promise<T | undefined | false>): Promise<T> {
-  for (const deadline = Date.now() + 15_000; Date.now() < deadline;) {
+  for (const deadline = Date.now() + 25_000; Date.now() < deadline;) {
     const seen = await look()
     if (seen !== undefined && seen !== false) return seen
     await new Promise((resolve) => setTimeout(resolve, 20))
   }
-  throw new Error('it did not happen in 15 s')
+  throw new Error('it did not happen in 25 s')
 }
 
 /** Both relays carry whatever waits, both ways, until the condition holds. */

@@ -122,7 +122,7 @@ describe('one invoice', () => {
     expect((await share(draft.json.id as string)).status).toBe(409)
   })
 
-  it('replayed, changes nothing: its receipt is under way or has arrived', async () => {
+  it('replayed as it came, changes nothing: it has its answer', async () => {
     const documentId = await issued()
     const id = (await share(documentId)).json.shareId as string
     const { messageId } = await carryUntil(inState(id, 'delivered'))
@@ -131,10 +131,7 @@ describe('one invoice', () => {
     const original = seller.fleet.sent.find((item) => item.messageId === messageId)!
     const receipt = await receiptOf(messageId)
     buyer.service.clock.advance(60_000)
-    // As it came, and under another envelope.
-    const again = sealForTest(sealedPayload(original.envelope))
-    for (const envelope of [original.envelope, again])
-      expect((await replay({ envelope }, seller.fleet, buyer.service)).map((answer) => answer.outcome)).toEqual(['taken'])
+    expect((await replay(original, seller.fleet, buyer.service)).map((answer) => answer.outcome)).toEqual(['taken'])
     await pumpOnce(buyer.service.app)
     expect(await receiptOf(messageId)).toEqual(receipt)
     expect(receipt).toMatchObject({ state: 'stored' })
@@ -321,6 +318,17 @@ describe('waiting', () => {
     expect((await seller.service.request('POST', `/v1/shares/${again}/cancel`)).status).toBe(409)
   })
 
+  it.each(['ResyncRequired', 'IdentityChanged'] as const)('an envelope that waits for a person is kept: %s', async (code) => {
+    const documentId = await issued()
+    const id = (await share(documentId)).json.shareId as string
+    await until(inState(id, 'relayed'))
+    buyer.fleet.undecided = code
+    expect(await carry(seller, buyer)).toMatchObject([{ outcome: 'retry', code }])
+    buyer.fleet.undecided = undefined
+    await carryUntil(inState(id, 'delivered'))
+    expect(await buyer.service.db.inbox.count({ where: { documentId } })).toBe(1)
+  })
+
   it('a plaintext that could not be acknowledged is kept until it can be', async () => {
     const documentId = await issued()
     buyer.fleet.away.add('session.v1.acknowledge')
@@ -354,7 +362,9 @@ describe('many at once', () => {
     expect(new Set(rows.map((row) => row.seq)).size).toBe(rows.length)
     for (const [n, row] of rows.entries()) {
       const before = rows[n - 1]
-      if (before !== undefined && row.seq === before.seq! + 1n) expect(Buffer.from(row.prevHash!).equals(before.payloadHash!)).toBe(true)
+      // The forged positions above are ahead of what the seller has sent: it goes on after them.
+      if (before !== undefined && before.seq! < 9_000n && row.seq === before.seq! + 1n)
+        expect(Buffer.from(row.prevHash!).equals(before.payloadHash!)).toBe(true)
     }
     const batched = await buyer.service.db.message.count({ where: { kind: 'receipt' } })
     expect(batched).toBeLessThan(await buyer.service.db.inbox.count())

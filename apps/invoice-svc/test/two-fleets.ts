@@ -61,6 +61,16 @@ export class StandInFleet {
   readonly away = new Set<string>()
   /** Changes an opened payload, as an attacker with the session would. */
   tamper: ((payload: Uint8Array) => Uint8Array) | undefined
+  /** What was sealed belongs to sessions that are over: sent again it is sealed anew. */
+  sessionsOver = false
+  /** What session-svc says to every envelope while a person has to decide. */
+  undecided: 'ResyncRequired' | 'IdentityChanged' | undefined
+  /** Messages that session-svc will never seal. */
+  readonly finalRefusals = new Set<string>()
+  /** Envelopes that this fleet's relay has stored: again they are acknowledged, and go no further. */
+  readonly arrived = new Set<string>()
+  /** Peers that session-svc wants a message for. */
+  attention: Array<{ fleetId: string; need: 'resync' | 'rotation' }> = []
   /** The log is under a checkpoint up to here. */
   checkpoints = true
   readonly #envelopes = new Map<string, Uint8Array>()
@@ -98,6 +108,15 @@ export class StandInFleet {
     }
   }
 
+  /** As session-svc and the relay stand after their databases were put back. */
+  forget(messageId: string): void {
+    this.#envelopes.delete(messageId)
+    this.sent.splice(
+      this.sent.findIndex((item) => item.messageId === messageId),
+      1,
+    )
+  }
+
   /** Plaintexts that session-svc still keeps because nobody acknowledged them. */
   get unacknowledged(): number {
     return this.#kept.filter((digest) => !this.#acknowledged.has(digest)).length
@@ -124,11 +143,12 @@ export class StandInFleet {
       }),
       'session.v1.setPeerTrust': () => ({ ok: true }),
       'session.v1.peer': () => ({ ok: false, code: 'NotFound', message: 'no session' }),
+      'session.v1.attention': () => ({ ok: true, items: this.attention }),
       'session.v1.signDocument': (r: RequestOf<typeof import('@tallystick/contracts/session').sessionSignDocument>) => {
         const payload = encodeStatementPayload({ ...r, signer: this.fleetId, nonce: new Uint8Array(randomBytes(32)) })
         return { ok: true, statement: assembleStatement(payload, new Uint8Array(sign(null, payload, this.signing.secret))) }
       },
-      'session.v1.seal': ({ items }: { items: Array<{ messageId: string; payload: Uint8Array }> }) => ({
+      'session.v1.seal': ({ items }: { items: Array<{ messageId: string; payload: Uint8Array; again?: boolean | undefined }> }) => ({
         items: items.map((item) => this.#seal(item)),
       }),
       'session.v1.open': ({ items }: { items: Array<{ envelopeDigest: Uint8Array }> }) => ({
@@ -174,9 +194,10 @@ export class StandInFleet {
     return { ok: true, messageId, envelopeDigest: digestOf(envelope) }
   }
 
-  #seal({ messageId, payload }: { messageId: string; payload: Uint8Array }) {
+  #seal({ messageId, payload, again }: { messageId: string; payload: Uint8Array; again?: boolean | undefined }) {
     let envelope = this.#envelopes.get(messageId)
-    if (envelope === undefined) {
+    if (this.finalRefusals.has(messageId)) return { ok: false, messageId, code: 'EndpointTooLarge', message: 'too large for the test' }
+    if (envelope === undefined || (again === true && this.sessionsOver)) {
       envelope = new Uint8Array(randomBytes(64))
       this.#envelopes.set(messageId, envelope)
       sealed.set(hex(digestOf(envelope)), payload)
@@ -186,6 +207,7 @@ export class StandInFleet {
 
   #open({ envelopeDigest }: { envelopeDigest: Uint8Array }) {
     const key = hex(envelopeDigest)
+    if (this.undecided) return { ok: false, envelopeDigest, code: this.undecided, message: 'waits for a person', retryAfterMs: 5_000 }
     const payload = sealed.get(key)
     if (payload === undefined) return { ok: false, envelopeDigest, code: 'Decryption', message: 'cannot be opened' }
     if (this.#acknowledged.has(key)) return { ok: false, envelopeDigest, code: 'DuplicateMessage', message: 'seen' }

@@ -37,6 +37,8 @@ export const DEFAULT_LIMITS = {
   readTimeoutMs: 30_000,
   /** A stream with no frame for this long is closed, ms; the sender opens another when it has something. */
   idleTimeoutMs: 300_000,
+  /** Showing a certificate, its answer included, ms: a few kilobytes and one call of the bus. */
+  certificateTimeoutMs: 5_000,
   /** The other side's hello must follow the opening of a stream within this, ms. */
   helloTimeoutMs: 5_000,
   /** Largest frame header: a receipt's header is 40 bytes. */
@@ -57,6 +59,8 @@ export const DEFAULT_LIMITS = {
   peerBytesPerMinute: 512 * MIB,
   /** Prekey bundles a minute for one peer: one is needed for each session; more would drain the one-time prekeys. */
   peerBundlesPerMinute: 10,
+  /** Certificates that one peer may show a minute: one on each new connection, and nobody reconnects that often for long. */
+  peerCertificatesPerMinute: 6,
   /** Inbound bytes of one peer that wait for invoice-svc: one peer cannot fill the disk while it is down. */
   inboundQueueBytesPerPeer: 256 * MIB,
   /** Refused and quarantined bytes of one peer that are kept for inspection; the oldest lose their bytes first. */
@@ -87,6 +91,13 @@ export const DEFAULT_LIMITS = {
   leaseMs: 10_000,
   /** How often queues and the allow-list are looked at without a wake-up, ms: wake-ups may be lost. */
   pollMs: 2_000,
+
+  /** How often the own certificate is asked for, ms: how late peers hear of a new one, at most. */
+  certificatePollMs: 30_000,
+  /** A connection to the database must stand within this, ms: one that hangs is a database that is away. */
+  databaseConnectMs: 5_000,
+  /** The longest statement, ms: above any pruning, and below the patience of whoever waits for an answer twice. */
+  databaseStatementMs: 30_000,
 
   // -------------------------------------------------------------------------------------------------------- delivery
   /** Bytes of one batch to invoice-svc: below the bus's 8 MiB, with room for the framing. */

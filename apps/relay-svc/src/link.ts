@@ -76,13 +76,18 @@ export class FrameLink {
     return this.#stream.writeBufferLength
   }
 
-  /** @throws Error when the stream is closed or does not drain in time */
-  async send(header: FrameHeader, body?: Uint8Array): Promise<void> {
+  /**
+   * @param signal gives up waiting for a peer that does not read; what was written may still arrive
+   * @throws Error when the stream is closed or does not drain in time
+   */
+  async send(header: FrameHeader, body?: Uint8Array, signal?: AbortSignal): Promise<void> {
     if (this.#end !== undefined) throw new ProtocolError('Network', `stream is closed: ${this.#end.reason}`)
     this.#idleTimer.refresh()
     let more = this.#stream.send(encodeFrameHead(header, body?.length ?? 0))
     if (body !== undefined && body.length > 0) more = this.#stream.send(body)
-    if (!more) await this.#stream.onDrain({ signal: AbortSignal.timeout(this.#readBudget(body?.length ?? 0)) })
+    if (more) return
+    const late = AbortSignal.timeout(this.#readBudget(body?.length ?? 0))
+    await this.#stream.onDrain({ signal: signal === undefined ? late : AbortSignal.any([late, signal]) })
   }
 
   /** Say why, then close. Nothing that arrives afterwards is read. */

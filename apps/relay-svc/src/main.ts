@@ -25,8 +25,8 @@ await runService({
   env,
   async start(host) {
     const { log, clock, rpc, metrics } = host
-    const db = openDatabase(host.secret('database-url').toString('utf8').trim())
     const limits = limitsFrom({}, host.env)
+    const db = openDatabase(host.secret('database-url').toString('utf8').trim(), limits)
     const relay = await Relay.start({
       db,
       rpc,

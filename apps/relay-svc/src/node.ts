@@ -14,6 +14,7 @@ import { createServer, type AddressInfo } from 'node:net'
 import type { HandshakeAdmission, HandshakeTicket } from './admission.js'
 import { remoteKey, type PeerEndpoint } from './address.js'
 import type { AllowList } from './allow-list.js'
+import { CERTIFICATE_PROTOCOL } from './certificate-stream.js'
 import { RELAY_PROTOCOL } from './frames.js'
 import type { Limits } from './limits.js'
 import type { RelayMetrics } from './metrics.js'
@@ -33,8 +34,12 @@ export interface NodeDeps {
   readonly log: Log
   /** An allowed peer has opened a connection to us from this address. */
   onConnected(fleetId: string, addressKey: string | undefined): void
+  /** A connection with an allowed peer stands, whoever opened it. */
+  onOpened(fleetId: string): void
   /** An allowed peer has opened a relay stream. */
   onStream(fleetId: string, peerId: string, stream: Stream): void
+  /** An allowed peer has opened a stream to show its certificate. */
+  onCertificateStream(fleetId: string, stream: Stream): void
 }
 
 export interface NodeOptions {
@@ -92,6 +97,10 @@ export class RelayNode {
           maxInboundStreams: STREAMS_PER_CONNECTION,
           maxOutboundStreams: STREAMS_PER_CONNECTION,
         })
+        await libp2p.handle(CERTIFICATE_PROTOCOL, (stream, connection) => node.#serveCertificate(stream, connection), {
+          maxInboundStreams: STREAMS_PER_CONNECTION,
+          maxOutboundStreams: STREAMS_PER_CONNECTION,
+        })
         await libp2p.start()
         return node
       } catch (err) {
@@ -126,6 +135,11 @@ export class RelayNode {
     return connection.newStream(RELAY_PROTOCOL, { signal, maxOutboundStreams: STREAMS_PER_CONNECTION })
   }
 
+  /** @throws Error also when the peer's relay does not know the protocol (`name` is UnsupportedProtocolError) */
+  async openCertificateStream(connection: Connection, signal: AbortSignal): Promise<Stream> {
+    return connection.newStream(CERTIFICATE_PROTOCOL, { signal, maxOutboundStreams: STREAMS_PER_CONNECTION })
+  }
+
   /** Cut every connection of these PeerIds, now. */
   cut(peerIds: readonly string[], reason: string): void {
     for (const connection of this.connections(peerIds)) connection.abort(new Error(reason))
@@ -145,6 +159,12 @@ export class RelayNode {
     this.#deps.onStream(peer.fleetId, peerId, stream)
   }
 
+  #serveCertificate(stream: Stream, connection: Connection): void {
+    const peer = this.#deps.allowList.peer(connection.remotePeer.toString())
+    if (peer?.state !== 'allowed') return connection.abort(new Error('the peer is not allowed'))
+    this.#deps.onCertificateStream(peer.fleetId, stream)
+  }
+
   #opened(connection: Connection): void {
     this.#busyAt.set(connection.id, performance.now())
     this.#count()
@@ -156,6 +176,7 @@ export class RelayNode {
       if (oldest.id !== connection.id) oldest.abort(new Error('replaced by a newer connection of the same peer'))
     }
     if (connection.direction === 'inbound') this.#deps.onConnected(peer.fleetId, remoteKey(connection.remoteAddr))
+    this.#deps.onOpened(peer.fleetId)
   }
 
   /** A connection without a relay stream does nothing for anyone. */

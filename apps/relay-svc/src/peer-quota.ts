@@ -1,5 +1,5 @@
 /**
- * Rates of one allowed peer: envelopes, bytes and bundles a minute, as token buckets. Kept in memory, one set per
+ * Rates of one allowed peer: envelopes, bytes, bundles and certificates a minute, as token buckets. Kept in memory, one set per
  * replica: with N replicas a peer that spreads its connections gets up to N times the rate.
  */
 import type { Limits } from './limits.js'
@@ -35,11 +35,13 @@ class TokenBucket {
 export type QuotaLayer = 'peer-messages' | 'peer-bytes' | 'bundle'
 export type QuotaVerdict = { ok: true } | { ok: false; layer: QuotaLayer; limit: string; retryAfterMs: number }
 
-export class PeerQuotas {
-  readonly #limits: Pick<Limits, 'peerMessagesPerMinute' | 'peerBytesPerMinute' | 'peerBundlesPerMinute'>
-  readonly #peers = new Map<string, { messages: TokenBucket; bytes: TokenBucket; bundles: TokenBucket }>()
+type QuotaLimits = Pick<Limits, 'peerMessagesPerMinute' | 'peerBytesPerMinute' | 'peerBundlesPerMinute' | 'peerCertificatesPerMinute'>
 
-  constructor(limits: Pick<Limits, 'peerMessagesPerMinute' | 'peerBytesPerMinute' | 'peerBundlesPerMinute'>) {
+export class PeerQuotas {
+  readonly #limits: QuotaLimits
+  readonly #peers = new Map<string, { messages: TokenBucket; bytes: TokenBucket; bundles: TokenBucket; certificates: TokenBucket }>()
+
+  constructor(limits: QuotaLimits) {
     this.#limits = limits
   }
 
@@ -59,6 +61,11 @@ export class PeerQuotas {
     return wait === 0 ? { ok: true } : { ok: false, layer: 'bundle', limit: 'peerBundlesPerMinute', retryAfterMs: wait }
   }
 
+  certificate(fleetId: string, now: number): QuotaVerdict {
+    const wait = this.#of(fleetId, now).certificates.take(1, now)
+    return wait === 0 ? { ok: true } : { ok: false, layer: 'peer-messages', limit: 'peerCertificatesPerMinute', retryAfterMs: wait }
+  }
+
   /** A peer that is no longer allowed: bounded by the allow-list, not by whoever has ever connected. */
   forget(fleetId: string): void {
     this.#peers.delete(fleetId)
@@ -71,6 +78,7 @@ export class PeerQuotas {
         messages: new TokenBucket(this.#limits.peerMessagesPerMinute, now),
         bytes: new TokenBucket(this.#limits.peerBytesPerMinute, now),
         bundles: new TokenBucket(this.#limits.peerBundlesPerMinute, now),
+        certificates: new TokenBucket(this.#limits.peerCertificatesPerMinute, now),
       }
       this.#peers.set(fleetId, peer)
     }

@@ -17,7 +17,7 @@ import type { RelayNode } from './node.js'
 import type { OutboundStore } from './outbound.store.js'
 import { openPeerLink, type PeerLink } from './peer-link.js'
 import type { PeersStore } from './peers.store.js'
-import { postpone, settleAnswers, type Answer, type InFlight, type WaitingReport } from './settle-answers.js'
+import { ASKED_AT_MOST_MS, postpone, settleAnswers, type Answer, type InFlight, type WaitingReport } from './settle-answers.js'
 import { detached, Wake } from './wake.js'
 import type { WireTap } from './wire-tap.js'
 
@@ -237,7 +237,7 @@ export class PeerSender {
       })
       tap.record('out', this.fleetId, item.digest, clock.now())
       try {
-        await peer.link.send({ t: 'envelope', seq }, item.envelope)
+        await peer.link.send({ t: 'envelope', seq }, item.envelope, this.#stopping.signal)
       } catch (error) {
         peer.link.close('Network', causeOf(error))
         return true
@@ -261,7 +261,7 @@ export class PeerSender {
           ok: false,
           code: header.code,
           message: `the peer gives no bundle: ${header.code}`,
-          ...(header.retryAfterMs === null ? {} : { retryAfterMs: header.retryAfterMs }),
+          ...(header.retryAfterMs === null ? {} : { retryAfterMs: Math.min(header.retryAfterMs, ASKED_AT_MOST_MS) }),
         })
       }
       return
@@ -357,7 +357,9 @@ export class PeerSender {
     // An open circuit says nothing new: the cause is what opened it.
     if (code !== 'CircuitBreakerOpen' || this.#trouble === undefined) this.#trouble = { code, cause: cause.slice(0, 300) }
     const probeIn = this.#breaker.nextProbeAt === undefined ? 0 : this.#breaker.nextProbeAt - Date.now()
-    const delay = Math.max(backoffMs(this.#failures, limits.backoffFirstMs, limits.backoffMaxMs, random()), retryAfterMs ?? 0, probeIn)
+    // A peer may ask for a pause, not for silence: it is looked for again as often as one that is away.
+    const asked = Math.min(retryAfterMs ?? 0, limits.backoffMaxMs)
+    const delay = Math.max(backoffMs(this.#failures, limits.backoffFirstMs, limits.backoffMaxMs, random()), asked, probeIn)
     this.#notBefore = performance.now() + delay
     log.info(
       { peer: this.fleetId, code: this.#trouble.code, reason: this.#trouble.cause, attempts: this.#failures, retryAfterMs: delay },

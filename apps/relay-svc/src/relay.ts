@@ -12,6 +12,8 @@ import type { Registry } from 'prom-client'
 import { HandshakeAdmission } from './admission.js'
 import { endpointsOf } from './address.js'
 import { AllowList } from './allow-list.js'
+import { serveCertificate } from './certificate-stream.js'
+import { CertificateTeller } from './certificate-teller.js'
 import { DeliveryPump } from './delivery.pump.js'
 import type { PrismaClient } from './gen/client.js'
 import { uuidv7 } from './ids.js'
@@ -62,6 +64,7 @@ export class Relay {
   readonly #timers: NodeJS.Timeout[] = []
   readonly allowList: AllowList
   #pump!: OutboundPump
+  #teller!: CertificateTeller
   #node!: RelayNode
 
   private constructor(deps: RelayDeps) {
@@ -130,6 +133,16 @@ export class Relay {
             this.#streams.add(served)
             void served.closed.then(() => this.#streams.delete(served))
           }),
+        onOpened: (fleetId) => detached(() => this.#teller.opened(fleetId)),
+        onCertificateStream: (fleetId, stream) =>
+          detached(
+            () =>
+              void serveCertificate(
+                { limits, quotas: this.#quotas, security: this.#security, metrics: this.#metrics, rpc, log },
+                fleetId,
+                stream,
+              ),
+          ),
       },
       this.#deps.node,
     )
@@ -149,6 +162,14 @@ export class Relay {
       onSettled: () => this.#progress.wake(),
       reportWaiting: (items) => this.#progress.waiting(items),
     })
+    this.#teller = new CertificateTeller({
+      node: this.#node,
+      allowList: this.allowList,
+      limits,
+      rpc,
+      log,
+      connect: (fleetId) => this.#pump.sender(fleetId).announce(),
+    })
     this.allowList.onChange((peer, before) => this.#peerChanged(peer, before))
     rpc.onTransition?.((transition) => void this.#auditTransition(transition))
     auditPump.start()
@@ -157,12 +178,14 @@ export class Relay {
     this.#delivery.start()
     this.#pump.start()
     await this.#refresh()
+    this.#teller.start()
     this.#every(limits.pollMs, () => this.#refresh())
     this.#every(PRUNE_EVERY_MS, () => this.#prune())
   }
 
   async stop(): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer)
+    this.#teller.stop()
     await this.#pump.stop()
     for (const stream of this.#streams) stream.finish()
     await Promise.all([this.#delivery.stop(), this.#progress.stop()])

@@ -41,7 +41,7 @@ export interface SettleDeps {
 }
 
 /** Longest pause that a peer can ask for, ms. */
-const ASKED_AT_MOST_MS = 3_600_000
+export const ASKED_AT_MOST_MS = 3_600_000
 
 export interface Settled {
   readonly stored: number

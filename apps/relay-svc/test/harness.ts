@@ -73,6 +73,9 @@ export class FakeFleet {
     items: items.map((item) => ({ outcome: 'taken', envelopeDigest: item.envelopeDigest })),
   })
   progress: (items: ProgressItem[]) => unknown = () => ({ ok: true })
+  /** This fleet's own; undefined: session-svc is not there. */
+  certificate: Uint8Array | undefined
+  offer: (request: { fleetId: string; certificate: Uint8Array }) => unknown = () => ({ ok: true, outcome: 'known' })
   bundle: (fleetId: string) => unknown = () => ({ ok: true, bundle: new Uint8Array(1000).fill(7) })
 
   readonly call = async (contract: Contract, given: unknown): Promise<unknown> => {
@@ -86,6 +89,9 @@ export class FakeFleet {
     if (subject === 'invoice.v1.deliver') return this.deliver(request.items as DeliverItem[])
     if (subject === 'invoice.v1.relayProgress') return this.progress(request.items as ProgressItem[])
     if (subject === 'session.v1.takeBundle') return this.bundle(request.forFleetId)
+    if (subject === 'session.v1.offerCertificate') return this.offer(request as unknown as { fleetId: string; certificate: Uint8Array })
+    if (subject === 'session.v1.fleet' && this.certificate !== undefined)
+      return { ok: true, fleetId: fleetIdOf('own'), displayName: 'own', certificate: this.certificate, peerIds: [], fingerprint: '1' }
     if (subject === 'audit.v1.append') return { ok: true, items: request.events.map((e, index) => ({ eventId: e.eventId, index })) }
     throw new RpcFault('Network', subject, 'no responders', { origin: 'transport' })
   }

@@ -7,6 +7,7 @@ import type { KeyCustody } from './custody/key-custody.js'
 import type { Db } from './db.js'
 import type { Limits } from './limits.js'
 import type { SessionMetrics } from './metrics.js'
+import type { GenerationFile } from './recovery/generation-file.js'
 import type { WireTap } from './wire-tap.js'
 
 /** The two levels that this service logs at; pino's logger fits. */
@@ -22,6 +23,8 @@ export interface Context {
   readonly clock: Clock
   readonly random: RandomSource
   readonly limits: Limits
+  /** The number outside the database that shows a database that was put back. */
+  readonly generation: GenerationFile
   readonly audit: AuditTrail
   readonly metrics: SessionMetrics
   readonly tap: WireTap

@@ -4,7 +4,8 @@ import { Counter, Gauge, type Registry } from 'prom-client'
 export interface SessionMetrics {
   readonly messages: Counter<'direction'>
   readonly rotations: Counter<'reason'>
-  readonly rotationFailures: Counter
+  readonly rotationFailures: Counter<'severity'>
+  readonly resyncs: Counter<'event'>
   readonly prekeys: Gauge<'kind'>
   readonly signatureFailures: Counter
   readonly replaysRejected: Counter
@@ -38,7 +39,14 @@ export function sessionMetrics(registry: Registry, lockedBytes: () => number): S
     }),
     rotationFailures: new Counter({
       name: 'tallystick_session_rotation_failures_total',
-      help: 'Rotations that were due and could not start: no bundle could be had.',
+      help: 'New epochs that could not be prepared (warning) or begun while messages wait (critical).',
+      labelNames: ['severity'],
+      registers,
+    }),
+    resyncs: new Counter({
+      name: 'tallystick_session_resyncs_total',
+      help: 'Sessions begun anew because the two sides did not understand each other, by event.',
+      labelNames: ['event'],
       registers,
     }),
     prekeys: new Gauge({
@@ -63,6 +71,8 @@ export function sessionMetrics(registry: Registry, lockedBytes: () => number): S
   }
   // There from the start: a rate needs two samples, and a dashboard tells "none" from "not measured".
   for (const direction of ['in', 'out']) metrics.messages.inc({ direction }, 0)
+  for (const severity of ['warning', 'critical']) metrics.rotationFailures.inc({ severity }, 0)
+  for (const event of ['started', 'completed']) metrics.resyncs.inc({ event }, 0)
   metrics.rateLimited.inc({ layer: 'bundle' }, 0)
   return metrics
 }

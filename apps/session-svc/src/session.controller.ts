@@ -6,11 +6,18 @@ import * as contracts from '@tallystick/contracts/session'
 import type { CallContext } from '@tallystick/nats-rpc/context'
 import { Handles } from '@tallystick/nats-rpc/handles'
 import { fingerprint } from '@tallystick/wire/certificate'
+import { writeBackup } from './backup/write-backup.js'
+import { custodyView } from './custody/custody-view.js'
+import { rotateKek } from './custody/rotate-kek.js'
 import { currentCertificate } from './identity/certificates.js'
-import { pinPeer, setPeerTrust } from './peers/pin-peer.js'
+import { renewIdentity } from './identity/renew-identity.js'
+import { offerCertificate } from './peers/offer-certificate.js'
+import { setPeerTrust } from './peers/peer-trust.js'
+import { pinPeer } from './peers/pin-peer.js'
 import { readPeer } from './peers/read-peer.js'
 import { plainBytes } from './plain-bytes.js'
 import { takeBundle } from './prekeys/take-bundle.js'
+import { attention, requestResync, requestRotation, setPeerPolicy } from './recovery/requests.js'
 import { refuse } from './refuse.js'
 import { ServiceKeySource } from './service-keys.js'
 import type { SessionCore } from './session-core.js'
@@ -42,7 +49,7 @@ export class SessionController {
       displayName: certificate.displayName,
       certificate: plainBytes(certificate.certificate),
       peerIds: certificate.peerIds,
-      fingerprint: fingerprint(core.identity.signKey),
+      fingerprint: fingerprint(certificate.signKey),
     }
   }
 
@@ -61,9 +68,62 @@ export class SessionController {
     return this.#with((core) => readPeer(core.context, fleetId))
   }
 
+  @Handles(contracts.sessionSetPeerPolicy)
+  async setPeerPolicy(
+    request: RequestOf<typeof contracts.sessionSetPeerPolicy>,
+  ): Promise<ResponseOf<typeof contracts.sessionSetPeerPolicy>> {
+    return this.#with((core) => setPeerPolicy(core.context, request))
+  }
+
+  @Handles(contracts.sessionRotate)
+  async rotate({ fleetId }: RequestOf<typeof contracts.sessionRotate>): Promise<ResponseOf<typeof contracts.sessionRotate>> {
+    return this.#with((core) => requestRotation(core.context, fleetId))
+  }
+
+  @Handles(contracts.sessionResync)
+  async resync({ fleetId }: RequestOf<typeof contracts.sessionResync>): Promise<ResponseOf<typeof contracts.sessionResync>> {
+    return this.#with((core) => requestResync(core.context, fleetId))
+  }
+
+  @Handles(contracts.sessionAttention)
+  async attention(): Promise<ResponseOf<typeof contracts.sessionAttention>> {
+    const core = this.#upkeep.core
+    return core ? attention(core.context) : { ok: true, items: [] }
+  }
+
+  @Handles(contracts.sessionCustody)
+  async custody(): Promise<ResponseOf<typeof contracts.sessionCustody>> {
+    return this.#with((core) => custodyView(core.context))
+  }
+
+  @Handles(contracts.sessionBackup)
+  async backup({ recipients }: RequestOf<typeof contracts.sessionBackup>): Promise<ResponseOf<typeof contracts.sessionBackup>> {
+    return this.#with((core) => writeBackup(core.context, core.identity, recipients))
+  }
+
+  @Handles(contracts.sessionRotateKek)
+  async rotateKek(): Promise<ResponseOf<typeof contracts.sessionRotateKek>> {
+    return this.#with((core) => rotateKek(core.context))
+  }
+
+  @Handles(contracts.sessionRenewIdentity)
+  async renewIdentity({
+    requestId,
+  }: RequestOf<typeof contracts.sessionRenewIdentity>): Promise<ResponseOf<typeof contracts.sessionRenewIdentity>> {
+    return this.#with((core) => renewIdentity(core.context, core.identity, requestId))
+  }
+
+  @Handles(contracts.sessionOfferCertificate)
+  async offerCertificate({
+    fleetId,
+    certificate,
+  }: RequestOf<typeof contracts.sessionOfferCertificate>): Promise<ResponseOf<typeof contracts.sessionOfferCertificate>> {
+    return this.#with((core) => offerCertificate(core.context, fleetId, certificate))
+  }
+
   @Handles(contracts.sessionTakeBundle)
   async takeBundle({ forFleetId }: RequestOf<typeof contracts.sessionTakeBundle>): Promise<ResponseOf<typeof contracts.sessionTakeBundle>> {
-    return this.#with((core) => takeBundle(core.context, core.stock, forFleetId))
+    return this.#with((core) => core.fence.guard(() => takeBundle(core.context, core.stock, forFleetId)))
   }
 
   @Handles(contracts.sessionSeal)

@@ -1,13 +1,13 @@
 /**
- * What has to be true before and while the service works: identity keys, prekeys, a certificate that says what is true
- * now, old epochs wiped. Runs at the start, until all of it holds, and then every minute. Databases and services that
+ * What has to be true before and while the service works: identity keys, prekeys that are not too old, a certificate that says
+ * what is true now, old epochs wiped. Runs at the start, until all of it holds, and then every minute. Databases and services that
  * are away delay it and never end it.
  */
 import { ProtocolError } from '@tallystick/primitives/errors'
 import type { Context } from './context.js'
 import { ensureCertificate } from './identity/certificates.js'
 import type { ServiceKeySource } from './service-keys.js'
-import { expire, openSessionCore, type SessionCore } from './session-core.js'
+import { openSessionCore, type SessionCore, tidy } from './session-core.js'
 import type { BundleSource } from './sessions/bundle-source.js'
 
 /** Pause while something is still missing, milliseconds. */
@@ -24,6 +24,8 @@ export interface UpkeepOptions {
   readonly fatal: (error: unknown) => void
   /** audit-svc has answered for the first time. */
   readonly auditSeen: () => void
+  /** What has to happen before the identity keys are looked for; done again until it succeeds. */
+  readonly prepare?: () => Promise<void>
 }
 
 export class Upkeep {
@@ -81,8 +83,13 @@ export class Upkeep {
 
   async #round(): Promise<void> {
     const { context, bundles, keys, displayName, auditSeen } = this.#options
+    if (!this.#core) await this.#options.prepare?.()
     this.#core ??= await openSessionCore(context, bundles)
+    await context.custody.refresh()
+    // Another replica may have renewed the identity: what is replaced does not stay in memory until it is asked for.
+    await this.#core.identity.follow(context.db)
     await this.#core.stock.ensure()
+    await this.#core.stock.rotate()
     const peerId = await keys.peerId()
     const logKey = await keys.logKey()
     if (logKey && !this.#known.logKey) auditSeen()
@@ -97,7 +104,7 @@ export class Upkeep {
       // A certificate from an earlier start serves while the others are away.
       this.#complete = (await context.db.certificate.count()) > 0
     }
-    await expire(context)
+    await tidy(this.#core)
   }
 
   async #wait(ms: number): Promise<void> {

@@ -1,7 +1,7 @@
 import { encodeEnvelope, decodeEnvelope } from '@tallystick/wire/envelope'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { startPostgres, type TestPostgres } from '../../../tools/testing/postgres.ts'
-import { setPeerTrust } from '../src/peers/pin-peer.js'
+import { setPeerTrust } from '../src/peers/peer-trust.js'
 import { bytes, digestOf, introduce, plain, TestClock, TestFleet } from './fleet.js'
 
 let postgres: TestPostgres

@@ -1,17 +1,23 @@
 /** Two fleets in one process: the service's own classes on two real databases, each asking the other for bundles. */
 import { randomBytes } from 'node:crypto'
+import { mkdtempSync } from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
 import { generateSigningKey } from '@tallystick/primitives/ed25519'
 import { systemRandom } from '@tallystick/primitives/random'
 import { SecretArena } from '@tallystick/secret-bytes/arena'
 import { peerIdFromKey } from '@tallystick/wire/certificate'
 import { envelopeDigest } from '@tallystick/wire/envelope'
 import { Registry } from 'prom-client'
+import { guardDirectory } from '../../../tools/process/guard.ts'
 import { auditTrail } from '../src/audit.js'
 import type { Context } from '../src/context.js'
-import { FileCustody } from '../src/custody/file-custody.js'
+import { fileCustody } from '../src/custody/file-custody.js'
+import type { KeyCustody } from '../src/custody/key-custody.js'
 import { openDatabase } from '../src/db.js'
 import { uuidv7 } from '../src/ids.js'
 import { currentCertificate, ensureCertificate } from '../src/identity/certificates.js'
+import { GenerationFile } from '../src/recovery/generation-file.js'
 import { limitsEnv, limitsFrom, type Limits } from '../src/limits.js'
 import { sessionMetrics } from '../src/metrics.js'
 import { pinPeer } from '../src/peers/pin-peer.js'
@@ -41,14 +47,27 @@ export interface FleetOptions {
   readonly url: string
   readonly clock: TestClock
   readonly kek?: Uint8Array
+  /** Instead of a key file. */
+  readonly custody?: (arena: SecretArena) => KeyCustody
+  /** Runs before the identity is looked for, as at the start of the service. */
+  readonly before?: (context: Context) => Promise<void>
+  /** Where the number outside the database is; replicas of one fleet share it unless given. */
+  readonly stateDir?: string
   readonly limits?: Partial<Limits>
   readonly tap?: WireTap
   readonly store?: SessionStore
 }
 
+export interface SealOptions {
+  readonly messageId?: string
+  readonly class?: 'application' | 'control'
+  readonly again?: boolean
+}
+
 /** One replica of a fleet's session-svc. */
 export class TestFleet {
   readonly kek: Uint8Array
+  readonly stateDir: string
   readonly context: Context
   readonly registry = new Registry()
   /** Set by `introduce`; a fleet may be cut off by setting it to undefined. */
@@ -59,14 +78,17 @@ export class TestFleet {
 
   private constructor(options: FleetOptions) {
     this.#options = options
+    this.stateDir = options.stateDir ?? mkdtempSync(path.join(os.tmpdir(), 'tallystick-state-'))
+    if (options.stateDir === undefined) guardDirectory(this.stateDir)
     this.kek = options.kek ?? randomBytes(32)
     const limits = { ...limitsFrom(limitsEnv.parse({})), ...options.limits }
     const arena = SecretArena.open(1024 * 1024, { allowUnlocked: true })
     this.context = {
       db: openDatabase(options.url, limits),
       arena,
-      custody: FileCustody.open(arena, Uint8Array.from(this.kek)),
+      custody: options.custody?.(arena) ?? fileCustody(arena, { kek: Uint8Array.from(this.kek) }),
       clock: options.clock,
+      generation: GenerationFile.open(this.stateDir),
       random: systemRandom,
       limits,
       audit: auditTrail(options.clock, systemRandom, () => undefined),
@@ -78,6 +100,7 @@ export class TestFleet {
 
   static async start(options: FleetOptions): Promise<TestFleet> {
     const fleet = new TestFleet(options)
+    await options.before?.(fleet.context)
     fleet.#core = await openSessionCore(fleet.context, fleet.bundles, options.store ?? new SessionStore())
     await fleet.core.stock.ensure()
     if (!(await currentCertificate(fleet.context.db))) await fleet.certify()
@@ -86,9 +109,14 @@ export class TestFleet {
 
   /** Another replica, or the same one after a restart: same database, same key file. */
   async again(options: Partial<FleetOptions> = {}): Promise<TestFleet> {
-    const fleet = await TestFleet.start({ ...this.#options, kek: this.kek, ...options })
+    const fleet = await TestFleet.start({ ...this.#options, kek: this.kek, stateDir: this.stateDir, ...options })
     fleet.peers = this.peers
     return fleet
+  }
+
+  /** Goes on in the same process, with another store. */
+  async use(store: SessionStore): Promise<void> {
+    this.#core = await openSessionCore(this.context, this.bundles, store)
   }
 
   get core(): SessionCore {
@@ -135,18 +163,19 @@ export class TestFleet {
   }
 
   /** Seals one text; throws on a refusal. */
-  async seal(peer: TestFleet, text: string, options: { messageId?: string; class?: 'application' | 'control' } = {}): Promise<Uint8Array> {
+  async seal(peer: TestFleet, text: string, options: SealOptions = {}): Promise<Uint8Array> {
     const outcome = await this.trySeal(peer, text, options)
     if (!outcome.ok) throw new Error(`${outcome.code}: ${outcome.message}`)
     return outcome.envelope
   }
 
-  async trySeal(peer: TestFleet, text: string, options: { messageId?: string; class?: 'application' | 'control' } = {}) {
+  async trySeal(peer: TestFleet, text: string, options: SealOptions = {}) {
     const item = {
       messageId: options.messageId ?? this.newId(),
       fleetId: peer.id,
       class: options.class ?? ('application' as const),
       payload: bytes(text),
+      ...(options.again === undefined ? {} : { again: options.again }),
     }
     return (await this.core.sealing.seal([item]))[0]!
   }
@@ -176,11 +205,23 @@ export class TestFleet {
     return this.context.db.session.findMany({ orderBy: [{ epoch: 'asc' }, { startedAt: 'asc' }] })
   }
 
+  /** The row of a peer. */
+  async peer(other: { id: string }) {
+    return this.context.db.peer.findUniqueOrThrow({ where: { fleetId: other.id } })
+  }
+
+  /** The session that this fleet sends on; throws without one. */
+  async active() {
+    return this.context.db.session.findFirstOrThrow({ where: { active: true } })
+  }
+
   async stop(): Promise<void> {
     await this.core.stock.ensure()
+    await this.core.prefetcher.settled()
     await this.context.db.$disconnect()
     this.context.custody.close()
     this.context.arena.close()
+    this.context.generation.close()
   }
 }
 

@@ -7,7 +7,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startPostgres, type TestPostgres } from '../../../tools/testing/postgres.ts'
 import { currentCertificate } from '../src/identity/certificates.js'
 import { lockPeer } from '../src/peers/peers.store.js'
-import { adoptCertificate, pinPeer, setPeerTrust } from '../src/peers/pin-peer.js'
+import { offerCertificate } from '../src/peers/offer-certificate.js'
+import { setPeerTrust } from '../src/peers/peer-trust.js'
+import { adoptCertificate, pinPeer } from '../src/peers/pin-peer.js'
 import { readPeer } from '../src/peers/read-peer.js'
 import { takeBundle } from '../src/prekeys/take-bundle.js'
 import { bytes, introduce, plain, TestClock, TestFleet } from './fleet.js'
@@ -16,7 +18,7 @@ let postgres: TestPostgres
 let clock: TestClock
 let a: TestFleet
 let count = 0
-const arena = SecretArena.open(64 * 1024, { allowUnlocked: true })
+const arena = SecretArena.open(256 * 1024, { allowUnlocked: true })
 
 beforeAll(async () => {
   postgres = await startPostgres()
@@ -124,6 +126,80 @@ describe('pinPeer', () => {
     const answers = await Promise.all(Array.from({ length: 6 }, () => pinPeer(a.context, a.id, certificate)))
     expect(answers.every((answer) => answer.ok)).toBe(true)
     expect(await a.context.db.peerCertificate.count({ where: { fleetId: readCertificate(certificate, clock.now()).fleetId } })).toBe(1)
+  })
+})
+
+describe('a certificate that the relay of a peer shows', () => {
+  it('is adopted when it follows, known when it was pinned before, refused when it is another fleet’s, expired or garbage', async () => {
+    const fleet = paperFleet()
+    const [first, second] = [fleet.certificate(1), fleet.certificate(2)]
+    const { fleetId } = readCertificate(first, clock.now())
+    const show = (certificate: Uint8Array, of = fleetId) => offerCertificate(a.context, of, plain(certificate))
+    expect(await show(first)).toMatchObject({ ok: false, code: 'UnauthorizedPeer' })
+    await pinPeer(a.context, a.id, first)
+    expect(await show(first)).toEqual({ ok: true, outcome: 'known' })
+    expect(await show(second)).toEqual({ ok: true, outcome: 'adopted' })
+    expect(await readPeer(a.context, fleetId)).toMatchObject({ certificate: second })
+    expect(await show(first)).toEqual({ ok: true, outcome: 'known' })
+    expect(await readPeer(a.context, fleetId)).toMatchObject({ certificate: second })
+    expect(await show(fleet.certificate(2))).toMatchObject({ ok: false, code: 'IdentityChanged' })
+    expect(await show(paperFleet().certificate(3))).toMatchObject({ ok: false, code: 'UnauthorizedPeer' })
+    expect(await show(new Uint8Array(10))).toMatchObject({ ok: false, code: 'Serialization' })
+    await setPeerTrust(a.context, { fleetId, trust: 'blocked' })
+    for (const certificate of [first, second, fleet.certificate(3)])
+      expect(await show(certificate)).toMatchObject({ ok: false, code: 'UnauthorizedPeer' })
+    clock.advance(2 * 86_400_000)
+    expect(await show(first)).toMatchObject({ ok: false, code: 'ExpiredSignature' })
+  })
+
+  it('must offer a suite that is allowed here, in bundles as well', async () => {
+    const fleet = paperFleet()
+    const first = fleet.certificate(1)
+    const { fleetId } = readCertificate(first, clock.now())
+    await pinPeer(a.context, a.id, first)
+    const weak = fleet.certificate(2, { suites: ['TS0'] })
+    expect(await offerCertificate(a.context, fleetId, weak)).toMatchObject({ ok: false, code: 'SuiteBelowPolicy' })
+    const inBundle = await a.context.db.$transaction(async (tx) =>
+      adoptCertificate(a.context, tx, readCertificate(weak, clock.now()), weak, await lockPeer(tx, fleetId), 'peer'),
+    )
+    expect(inBundle).toMatchObject({ code: 'SuiteBelowPolicy' })
+    expect(await readPeer(a.context, fleetId)).toMatchObject({ certificate: first })
+  })
+
+  it('never gives one PeerId to two fleets, however close together they claim it', async () => {
+    const replica = await a.again()
+    let both = 0
+    const ROUNDS = 20
+    for (let i = 0; i < ROUNDS; i++) {
+      const fleets = [paperFleet(), paperFleet()]
+      const peerIds = [peerIdFromKey(generateSigningKey(arena).publicKey)]
+      const ids: string[] = []
+      for (const fleet of fleets) {
+        const first = fleet.certificate(1)
+        ids.push(readCertificate(first, clock.now()).fleetId)
+        await pinPeer(a.context, a.id, first)
+      }
+      const claims = fleets.map((fleet, n) => offerCertificate([a, replica][n]!.context, ids[n]!, fleet.certificate(2, { peerIds })))
+      const answers = await Promise.all(claims)
+      expect(answers.map((answer) => (answer.ok ? answer.outcome : answer.code)).sort()).toEqual(['Conflict', 'adopted'])
+      if ((await a.context.db.peer.count({ where: { peerIds: { hasSome: peerIds } } })) > 1) both += 1
+    }
+    console.log(`${ROUNDS} PeerIds claimed by two fleets at once: ${both} given to both`)
+    expect(both).toBe(0)
+    await replica.stop()
+  })
+})
+
+describe('setPeerTrust with a fingerprint', () => {
+  it('verifies the pinned identity only by its own', async () => {
+    const certificate = paperFleet().certificate(1)
+    const pinned = await pinPeer(a.context, a.id, certificate)
+    if (!pinned.ok) throw new Error(pinned.code)
+    const decide = (compared: string) => setPeerTrust(a.context, { fleetId: pinned.fleetId, trust: 'verified', fingerprint: compared })
+    expect(await decide('00000 '.repeat(12).trim())).toMatchObject({ ok: false, code: 'Conflict' })
+    expect(await readPeer(a.context, pinned.fleetId)).toMatchObject({ trust: 'pinned' })
+    expect(await decide(pinned.fingerprint.replaceAll(' ', '-'))).toEqual({ ok: true })
+    expect(await readPeer(a.context, pinned.fleetId)).toMatchObject({ trust: 'verified' })
   })
 })
 

@@ -40,9 +40,11 @@ func Settings() (list []Setting) {
 }
 
 const (
-	epochs   = 3
-	actions  = 160
-	longTalk = 1_700_000_000_000
+	epochs = 4
+	// resetEpoch starts over, the others continue the one before.
+	resetEpoch = 3
+	actions    = 160
+	longTalk   = 1_700_000_000_000
 )
 
 // travelling is an envelope on its way; sent is what its receiver must read.
@@ -55,27 +57,28 @@ type travelling struct {
 type talk struct {
 	*product
 	Setting
-	random    *rand.Rand
-	self      ts1.Party
-	peer      ts1.Party
-	prekeys   ts1.Prekeys
-	own, its  *ts1.Bundle
-	peerJSON  message
-	states    map[int]*ts1.State
+	random   *rand.Rand
+	self     ts1.Party
+	peer     ts1.Party
+	prekeys  ts1.Prekeys
+	own, its *ts1.Bundle
+	peerJSON message
+	// sessions are this side's, the session of epoch 1 first.
+	sessions  []*ts1.Session
 	toProduct []*travelling
 	toGo      []*travelling
 	// Delivered, Refused count what happened.
 	delivered, refused int
 }
 
-// Run holds one conversation over three epochs: messages of many sizes that come late, twice, never or changed, in both
-// directions, and a rotation between the epochs. Nothing may open that was not sent; everything else must.
+// Run holds one conversation over four epochs: messages of many sizes that come late, twice, never or changed, in both
+// directions, two rotations and a reset between the epochs. Nothing may open that was not sent; everything else must.
 func Run(node, script string, setting Setting) (summary string, err error) {
 	p, err := start(node, script)
 	if err != nil {
 		return "", err
 	}
-	t := &talk{product: p, Setting: setting, random: rand.New(rand.NewPCG(setting.Seed, 1)), states: map[int]*ts1.State{}}
+	t := &talk{product: p, Setting: setting, random: rand.New(rand.NewPCG(setting.Seed, 1))}
 	err = t.hold()
 	return fmt.Sprintf("%d messages opened, %d refused", t.delivered, t.refused), errors.Join(err, p.close())
 }
@@ -92,8 +95,8 @@ func (t *talk) hold() error {
 	if err := t.meet(); err != nil {
 		return err
 	}
-	for epoch := range epochs {
-		goBegins := t.GoBegins == (epoch%2 == 0)
+	for epoch := 1; epoch <= epochs; epoch++ {
+		goBegins := t.GoBegins == (epoch%2 == 1)
 		if err := t.begin(epoch, goBegins); err != nil {
 			return fmt.Errorf("epoch %d: %w", epoch, err)
 		}
@@ -139,23 +142,32 @@ func (t *talk) meet() error {
 	return err
 }
 
-func (t *talk) begin(epoch int, goBegins bool) error {
+func (t *talk) state(epoch int) *ts1.State { return t.sessions[epoch-1].State }
+
+func (t *talk) begin(number int, goBegins bool) error {
+	epoch, reset := uint32(number), number == resetEpoch
 	if goBegins {
-		var exporter []byte
-		if epoch > 0 {
-			exporter = t.states[epoch-1].NewestReceived()
+		b := &ts1.Beginning{Epoch: epoch, Reset: reset, EkSecret: t.bytes(32), Coins: t.bytes(32)}
+		if number > 1 {
+			next, exporter, err := ts1.NextEpoch(t.sessions, reset, nil)
+			if err != nil {
+				return err
+			}
+			b.Epoch, b.Exporter = next, exporter
 		}
-		handshake, agreed, err := ts1.Initiate(&t.self, &t.peer, t.its, uint32(epoch), exporter, t.bytes(32), t.bytes(32))
+		handshake, agreed, err := ts1.Initiate(&t.self, &t.peer, t.its, b)
 		if err != nil {
 			return err
 		}
-		if t.states[epoch], err = ts1.NewInitiator(agreed, handshake, t.its.Spk.Key, t.bytes(32), uint32(epoch)); err != nil {
+		state, err := ts1.NewInitiator(agreed, handshake, t.its.Spk.Key, t.bytes(32), epoch)
+		if err != nil {
 			return err
 		}
-		_, err = t.ask(message{"op": "respond", "epoch": epoch, "peer": t.peerJSON, "handshake": hex.EncodeToString(handshake.Encode())})
+		t.sessions = append(t.sessions, &ts1.Session{Epoch: epoch, Own: true, State: state})
+		_, err = t.ask(message{"op": "respond", "epoch": number, "peer": t.peerJSON, "handshake": hex.EncodeToString(handshake.Encode())})
 		return err
 	}
-	made, err := t.ask(message{"op": "initiate", "epoch": epoch, "peer": t.peerJSON, "bundle": hex.EncodeToString(t.own.Encode())})
+	made, err := t.ask(message{"op": "initiate", "epoch": number, "reset": reset, "peer": t.peerJSON, "bundle": hex.EncodeToString(t.own.Encode())})
 	if err != nil {
 		return err
 	}
@@ -163,19 +175,19 @@ func (t *talk) begin(epoch int, goBegins bool) error {
 	if err != nil {
 		return err
 	}
-	var exporter []byte
-	if epoch > 0 {
-		exporter = t.states[epoch-1].ExporterNamed(handshake.Continuity)
+	exporter, err := ts1.SaltFor(t.sessions, handshake, epoch)
+	if err != nil {
+		return err
 	}
 	keys := t.prekeys
 	if handshake.OpkID == nil {
 		keys.OpkSecret = nil
 	}
-	agreed, err := ts1.Respond(&t.self, &t.peer, &keys, handshake, uint32(epoch), exporter)
+	agreed, err := ts1.Respond(&t.self, &t.peer, &keys, handshake, epoch, exporter)
 	if err != nil {
 		return err
 	}
-	t.states[epoch] = ts1.NewResponder(agreed, handshake, keys.SpkSecret, uint32(epoch))
+	t.sessions = append(t.sessions, &ts1.Session{Epoch: epoch, State: ts1.NewResponder(agreed, handshake, keys.SpkSecret, epoch)})
 	return nil
 }
 
@@ -206,11 +218,11 @@ func (t *talk) send(epoch int, fromGo bool) error {
 	plaintext := t.bytes([]int{0, 1, 1019, 1020, 1021, 5000, 32764, 32765, 70000}[t.random.IntN(9)])
 	m := &travelling{epoch: epoch, sent: plaintext}
 	if fromGo {
-		next, envelope, err := t.states[epoch].Seal(plaintext, func() []byte { return t.bytes(32) })
+		next, envelope, err := t.state(epoch).Seal(plaintext, func() []byte { return t.bytes(32) })
 		if err != nil {
 			return err
 		}
-		t.states[epoch], m.envelope = next, envelope
+		t.sessions[epoch-1].State, m.envelope = next, envelope
 		t.toProduct = append(t.toProduct, m)
 		return nil
 	}
@@ -235,11 +247,11 @@ func (t *talk) open(atGo bool, epoch int, envelope []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	next, plaintext, err := t.states[epoch].Open(decoded, longTalk)
+	next, plaintext, err := t.state(epoch).Open(decoded, longTalk)
 	if err != nil {
 		return nil, err
 	}
-	t.states[epoch] = next
+	t.sessions[epoch-1].State = next
 	return plaintext, nil
 }
 

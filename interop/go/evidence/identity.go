@@ -24,6 +24,7 @@ const (
 	maxStatement  = 90 * day
 	maxSafe       = 1<<53 - 1
 	maxNameLength = 100
+	maxSuccession = 8
 )
 
 // Certificate is docs/spec/identity.md §2.
@@ -80,7 +81,7 @@ func ReadCertificate(data []byte) (*Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := cbor.Open(payload, cbor.Limits{MaxBytes: maxCertificateBytes, MaxDepth: 2, MaxItems: 64})
+	f := cbor.Open(payload, cbor.Limits{MaxBytes: maxCertificateBytes, MaxDepth: 3, MaxItems: 128})
 	if err := ownKind(f, "tallystick/certificate/v1"); err != nil {
 		return nil, err
 	}
@@ -90,6 +91,10 @@ func ReadCertificate(data []byte) (*Certificate, error) {
 		NotBefore: f.Uint("notBefore", maxSafe), NotAfter: f.Uint("notAfter", maxSafe), Seq: f.Uint("sequence", maxSafe),
 	}
 	peers, suites := f.List("peerIds"), f.List("suites")
+	links, err := takeSuccession(f)
+	if err != nil {
+		return nil, err
+	}
 	if err := f.Done(); err != nil {
 		return nil, err
 	}
@@ -116,10 +121,59 @@ func ReadCertificate(data []byte) (*Certificate, error) {
 			return nil, fmt.Errorf("PeerId %q", id)
 		}
 	}
-	if c.FleetID != FleetIDOf(c.SignKey) || !ts1.Verify(c.SignKey, payload, signature) {
-		return nil, fmt.Errorf("fleet id or signature")
+	if err := c.checkSuccession(links); err != nil {
+		return nil, err
+	}
+	if !ts1.Verify(c.SignKey, payload, signature) {
+		return nil, fmt.Errorf("signature")
 	}
 	return c, nil
+}
+
+// link is one of docs/spec/identity.md §5: a root key that was replaced, and its signature over the next.
+type link struct{ key, signature []byte }
+
+func takeSuccession(f *cbor.Fields) (links []link, err error) {
+	if !f.Has("succession") {
+		return nil, nil
+	}
+	for _, element := range f.List("succession") {
+		fields := cbor.FieldsOf(element)
+		links = append(links, link{fields.Bytes("key", 32, 32), fields.Bytes("signature", 64, 64)})
+		if err := fields.Done(); err != nil {
+			return nil, err
+		}
+	}
+	if len(links) < 1 || len(links) > maxSuccession {
+		return nil, fmt.Errorf("succession of %d links", len(links))
+	}
+	return links, nil
+}
+
+// checkSuccession: the fleet id is that of the first root key, and each key of the chain signed the next.
+func (c *Certificate) checkSuccession(links []link) error {
+	keys := [][]byte{}
+	for _, l := range links {
+		keys = append(keys, l.key)
+	}
+	keys = append(keys, c.SignKey)
+	seen := map[string]bool{}
+	for _, key := range keys {
+		if seen[string(key)] {
+			return fmt.Errorf("succession: a key twice")
+		}
+		seen[string(key)] = true
+	}
+	if c.FleetID != FleetIDOf(keys[0]) {
+		return fmt.Errorf("fleet id of another key")
+	}
+	for i, l := range links {
+		message := append([]byte("tallystick/succession/v1"), keys[i+1]...)
+		if !ts1.Verify(l.key, append(message, c.FleetID...), l.signature) {
+			return fmt.Errorf("succession: link %d does not verify", i)
+		}
+	}
+	return nil
 }
 
 func names(list []any) ([]string, error) {

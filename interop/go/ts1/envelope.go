@@ -14,6 +14,7 @@ type Header struct {
 
 // Handshake is §3. OpkID and Continuity are nil when absent.
 type Handshake struct {
+	Reset                                            bool
 	EK, KemCiphertext, CertificateDigest, Continuity []byte
 	SpkID, PqID                                      uint32
 	PqKind                                           string
@@ -34,8 +35,9 @@ type Prekey struct {
 	Kind           string
 }
 
-// Bundle is §5. Opk is nil when the stock is empty.
+// Bundle is §5. Opk is nil when the stock is empty, Epoch when the giver names none.
 type Bundle struct {
+	Epoch       *uint32
 	Certificate []byte
 	Spk, Pq     Prekey
 	Opk         *Prekey
@@ -148,6 +150,13 @@ func DecodeHandshake(data []byte) (*Handshake, error) {
 	if f.Has("continuity") {
 		h.Continuity = f.Bytes("continuity", 32, 32)
 	}
+	if f.Has("reset") {
+		// false is a second spelling of its absence.
+		if value, ok := f.Any("reset").(bool); !ok || !value || h.Continuity != nil {
+			return nil, refusal("Serialization", "reset")
+		}
+		h.Reset = true
+	}
 	return h, schema(f.Done())
 }
 
@@ -159,6 +168,9 @@ func (h *Handshake) Encode() []byte {
 	}
 	if h.Continuity != nil {
 		m["continuity"] = h.Continuity
+	}
+	if h.Reset {
+		m["reset"] = true
 	}
 	return cbor.Encode(m)
 }
@@ -180,6 +192,10 @@ func DecodeBundle(data []byte) (*Bundle, error) {
 	var err error
 	if b.Pq.Kind, err = takeKind(pq, "kind"); err != nil {
 		return nil, err
+	}
+	if f.Has("epoch") {
+		epoch := uint32(f.Uint("epoch", math.MaxUint32))
+		b.Epoch = &epoch
 	}
 	parts := []*cbor.Fields{spk, pq}
 	if f.Has("opk") {
@@ -213,6 +229,9 @@ func (b *Bundle) Encode() []byte {
 	}
 	if b.Opk != nil {
 		m["opk"] = cbor.Map{"id": b.Opk.ID, "key": b.Opk.Key}
+	}
+	if b.Epoch != nil {
+		m["epoch"] = *b.Epoch
 	}
 	return cbor.Encode(m)
 }

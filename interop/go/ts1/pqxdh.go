@@ -34,8 +34,11 @@ func transcript(a, b *Party, epoch uint32, h *Handshake, spk, opk, pq []byte) []
 	if h.OpkID != nil {
 		oneTime = concat([]byte{1}, u32(*h.OpkID), encodeEC(opk))
 	}
-	if h.Continuity != nil {
+	switch {
+	case h.Continuity != nil:
 		continuity = concat([]byte{1}, h.Continuity)
+	case h.Reset:
+		continuity = []byte{2}
 	}
 	return sha(Label("handshake-transcript"), associated, u32(epoch), encodeEC(h.EK),
 		u32(h.SpkID), encodeEC(spk), kindByte(h.PqKind), u32(h.PqID), oneTime, h.KemCiphertext, continuity)
@@ -50,8 +53,16 @@ func finish(t, exporter []byte, secrets ...[]byte) *Agreed {
 	return &Agreed{Transcript: t, SID: sha(Label("session-id"), t)[:16], SK: derive(salt, ikm, info("pqxdh", t), 32)}
 }
 
-// Initiate is §3.2. exporter is nil but for a rotation; ekSecret and coins are the randomness of the handshake.
-func Initiate(self, peer *Party, bundle *Bundle, epoch uint32, exporter, ekSecret, coins []byte) (*Handshake, *Agreed, error) {
+// Beginning is what an initiator adds to a bundle. Exporter is nil but for a rotation; EkSecret and Coins are the
+// randomness of the handshake.
+type Beginning struct {
+	Epoch                     uint32
+	Reset                     bool
+	Exporter, EkSecret, Coins []byte
+}
+
+// Initiate is §3.2.
+func Initiate(self, peer *Party, bundle *Bundle, b *Beginning) (*Handshake, *Agreed, error) {
 	if !bytes.Equal(sha(bundle.Certificate), peer.CertificateDigest) {
 		return nil, nil, refusal("IdentityChanged", "another certificate than the pinned one")
 	}
@@ -67,27 +78,27 @@ func Initiate(self, peer *Party, bundle *Bundle, epoch uint32, exporter, ekSecre
 	if err != nil {
 		return nil, nil, refusal("InvalidPublicKey", "the KEM prekey")
 	}
-	pairs := [][2][]byte{{self.IKSecret, bundle.Spk.Key}, {ekSecret, peer.IKPublic}, {ekSecret, bundle.Spk.Key}}
-	h := &Handshake{EK: PublicOf(ekSecret), SpkID: bundle.Spk.ID, PqID: bundle.Pq.ID, PqKind: bundle.Pq.Kind, CertificateDigest: self.CertificateDigest}
+	pairs := [][2][]byte{{self.IKSecret, bundle.Spk.Key}, {b.EkSecret, peer.IKPublic}, {b.EkSecret, bundle.Spk.Key}}
+	h := &Handshake{Reset: b.Reset, EK: PublicOf(b.EkSecret), SpkID: bundle.Spk.ID, PqID: bundle.Pq.ID, PqKind: bundle.Pq.Kind, CertificateDigest: self.CertificateDigest}
 	var opk []byte
 	if bundle.Opk != nil {
-		pairs = append(pairs, [2][]byte{ekSecret, bundle.Opk.Key})
+		pairs = append(pairs, [2][]byte{b.EkSecret, bundle.Opk.Key})
 		h.OpkID, opk = &bundle.Opk.ID, bundle.Opk.Key
 	}
-	if exporter != nil {
-		h.Continuity = continuityOf(exporter)
+	if b.Exporter != nil {
+		h.Continuity = continuityOf(b.Exporter)
 	}
 	secrets, err := agreeAll(pairs)
 	if err != nil {
 		return nil, nil, err
 	}
-	shared, ciphertext, err := mlkemtest.Encapsulate1024(kem, coins)
+	shared, ciphertext, err := mlkemtest.Encapsulate1024(kem, b.Coins)
 	if err != nil {
 		return nil, nil, err
 	}
 	h.KemCiphertext = ciphertext
-	t := transcript(self, peer, epoch, h, bundle.Spk.Key, opk, bundle.Pq.Key)
-	return h, finish(t, exporter, append(secrets, shared)...), nil
+	t := transcript(self, peer, b.Epoch, h, bundle.Spk.Key, opk, bundle.Pq.Key)
+	return h, finish(t, b.Exporter, append(secrets, shared)...), nil
 }
 
 // Respond is §3.3.

@@ -32,6 +32,7 @@ type State struct {
 	exporters                                               []Exporter
 	transcript, sid                                         []byte
 	initiator, confirmed                                    bool
+	sent                                                    uint64
 	handshake                                               []byte
 }
 
@@ -89,6 +90,7 @@ func (s *State) Seal(plaintext []byte, random func() []byte) (*State, []byte, er
 		return nil, nil, err
 	}
 	next.ns++
+	next.sent++
 	return &next, e.Encode(), nil
 }
 

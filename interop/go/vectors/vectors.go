@@ -1,4 +1,4 @@
-// Package vectors runs libs/ratchet/vectors/*.json (docs/spec/session.md §11) against package ts1.
+// Package vectors runs docs/spec/vectors/*.json (docs/spec/session.md §11) against package ts1.
 package vectors
 
 import (
@@ -52,6 +52,7 @@ type vector struct {
 	Initiator, Responder                                                                    party
 	Epoch                                                                                   uint32
 	Exporter, Bundle, EkSecret, RatchetSecret, Coins, Handshake, Transcript, SID, SK, Bytes Hex
+	Reset                                                                                   bool
 	Steps                                                                                   []step
 	Input, Output                                                                           map[string]Hex
 }
@@ -73,13 +74,19 @@ func Run(folder string, report Report) error {
 		return fmt.Errorf("no vectors in %s", folder)
 	}
 	runners := map[string]func(string, *vector, Report){
-		"tallystick/vectors/pqxdh/v1": runPqxdh, "tallystick/vectors/messages/v1": runMessages,
-		"tallystick/vectors/envelopes/v1": runEnvelope, "tallystick/vectors/primitives/v1": runPrimitive,
+		"tallystick/vectors/pqxdh/v1": runPqxdh, "tallystick/vectors/ratchet/v1": runRatchet,
+		"tallystick/vectors/envelope/v1": runEnvelope, "tallystick/vectors/primitives/v1": runPrimitive,
 	}
 	for _, path := range files {
 		data, err := os.ReadFile(path)
 		if err != nil {
 			return err
+		}
+		if filepath.Base(path) == "rotation.json" {
+			if err := runRotations(data, report); err != nil {
+				return fmt.Errorf("%s: %w", path, err)
+			}
+			continue
 		}
 		var file struct {
 			Format, Suite string
@@ -147,7 +154,7 @@ func initiator(v *vector) error {
 	if v.Expect != "ok" {
 		ek, coins = bytes.Repeat([]byte{7}, 32), make([]byte, 32)
 	}
-	handshake, agreed, err := ts1.Initiate(v.Initiator.identity(), v.Responder.identity(), bundle, v.Epoch, v.Exporter, ek, coins)
+	handshake, agreed, err := ts1.Initiate(v.Initiator.identity(), v.Responder.identity(), bundle, &ts1.Beginning{Epoch: v.Epoch, Reset: v.Reset, Exporter: v.Exporter, EkSecret: ek, Coins: coins})
 	if err != nil || v.Expect != "ok" {
 		return expected(err, v.Expect)
 	}
@@ -170,7 +177,7 @@ func responder(v *vector) error {
 	return sameAgreed(agreed, v)
 }
 
-func runMessages(name string, v *vector, report Report) {
+func runRatchet(name string, v *vector, report Report) {
 	handshake, err := ts1.DecodeHandshake(v.Handshake)
 	if err != nil {
 		report(name, err)

@@ -22,14 +22,17 @@ const shared = z.strictObject({ peer: fleetId, messageId, kind: documentKind, co
 
 export const AUDIT_EVENT_BODIES = {
   SessionCreated: z.strictObject({ peer: fleetId, epoch: count, role: z.enum(['initiator', 'responder']), suite: z.string().max(16) }),
-  SessionRotated: z.strictObject({ peer: fleetId, epoch: count, reason: z.enum(['messages', 'age', 'manual', 'peer']) }),
+  SessionRotated: z.strictObject({ peer: fleetId, epoch: count, reason: z.enum(['messages', 'age', 'manual', 'peer', 'resync']) }),
   KeyStored: z.strictObject({
     keyKind: z.enum(['identity', 'agreement', 'signed-prekey', 'last-resort-prekey', 'one-time-prekeys', 'transport', 'log']),
     count,
   }),
-  KeyAccessed: z.strictObject({ keyKind: z.enum(['identity', 'agreement']), purpose: z.enum(['certificate', 'document', 'handshake']) }),
+  KeyAccessed: z.strictObject({ keyKind: z.enum(['identity', 'agreement']), purpose: z.enum(['certificate', 'document', 'handshake', 'backup']) }),
   KeysZeroized: z.strictObject({ peer: fleetId.optional(), count }),
-  KeyRotated: z.strictObject({ keyKind: z.enum(['signed-prekey', 'last-resort-prekey', 'one-time-prekeys', 'identity']), count }),
+  KeyRotated: z.strictObject({
+    keyKind: z.enum(['signed-prekey', 'last-resort-prekey', 'one-time-prekeys', 'identity', 'agreement', 'data-key']),
+    count,
+  }),
   EndpointRotated: z.strictObject({ methodId: z.string().max(64) }),
   BreakerStateChanged: z.strictObject({
     service: z.string().max(32),
@@ -68,6 +71,13 @@ export const AUDIT_EVENT_BODIES = {
       'session-rotated',
       'session-resynced',
       'certificate-issued',
+      'peer-policy-set',
+      'peer-identity-approved',
+      'identity-renewed',
+      'keys-backed-up',
+      'keys-restored',
+      'database-restored',
+      'kek-rotated',
     ]),
     subject: z.string().max(80),
   }),

@@ -39,7 +39,7 @@ describe('the catalogue', () => {
 
   it('keeps end-to-end keys and plaintext away from relay-svc', () => {
     const relayCalls = CATALOGUE.filter((c) => c.owner === 'session-svc' && c.callers.includes('relay-svc')).map((c) => c.subject)
-    expect(relayCalls.sort()).toEqual(['session.v1.fleet', 'session.v1.takeBundle'])
+    expect(relayCalls.sort()).toEqual(['session.v1.fleet', 'session.v1.offerCertificate', 'session.v1.takeBundle'])
   })
 
   it('gives every call a deadline between one second and thirty', () => {

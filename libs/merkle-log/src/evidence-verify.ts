@@ -159,6 +159,7 @@ function checkReceipt(file: EvidenceFile, check: Check): void {
   check('receipt', 'the delivery receipt names this document', () => {
     const item = decodeReceipt(receipt.body).items.find((each) => each.messageId === receipt.messageId)
     if (item === undefined) return fail('the receipt does not name the message')
+    if (item.status === 'refused') return fail('the receipt says that the message was not taken')
     same(item.contentDigest, document.contentDigest, 'the receipt names another content')
   })
 }

@@ -15,11 +15,21 @@ export const AEAD_TAG_BYTES = 16
  * @returns ciphertext ‖ tag
  */
 export function seal(key: Uint8Array, nonce: Uint8Array, aad: Uint8Array, plaintext: Uint8Array): Uint8Array {
+  const out = new Uint8Array(plaintext.length + AEAD_TAG_BYTES)
+  out.set(plaintext)
+  sealInPlace(key, nonce, aad, out)
+  return out
+}
+
+/**
+ * The same where the plaintext lies, without a copy.
+ * @param buffer plaintext ‖ 16 bytes of room; holds ciphertext ‖ tag afterwards
+ */
+export function sealInPlace(key: Uint8Array, nonce: Uint8Array, aad: Uint8Array, buffer: Uint8Array): void {
   if (key.length !== AEAD_KEY_BYTES) throw new RangeError('key must be 32 bytes')
   if (nonce.length !== AEAD_NONCE_BYTES) throw new RangeError('nonce must be 12 bytes')
-  const out = new Uint8Array(plaintext.length + AEAD_TAG_BYTES)
-  native.crypto_aead_chacha20poly1305_ietf_encrypt(out, plaintext, orNull(aad), null, nonce, key)
-  return out
+  const plaintext = buffer.subarray(0, buffer.length - AEAD_TAG_BYTES)
+  native.crypto_aead_chacha20poly1305_ietf_encrypt(buffer, plaintext, orNull(aad), null, nonce, key)
 }
 
 /**

@@ -27,20 +27,24 @@ export function generateSigningKey(arena: SecretArena, seed?: Uint8Array): Signi
   if (seed !== undefined && seed.length !== SEED_BYTES) throw new RangeError('seed must be 32 bytes')
   const publicKey = new Uint8Array(PUBLIC_KEY_BYTES)
   const secret = arena.allocate(64)
-  // A place of its own for the seed: libsodium writes the key before it reads the seed for the last time.
-  const seedCopy = arena.allocate(SEED_BYTES)
+  let seedCopy: SecretBytes | undefined
   try {
+    // A place of its own for the seed: libsodium writes the key before it reads the seed for the last time.
+    const copy = (seedCopy = arena.allocate(SEED_BYTES))
     withSecret(secret, (key) =>
-      withSecret(seedCopy, (from) => {
+      withSecret(copy, (from) => {
         if (seed === undefined) fillRandom(from)
         else from.set(seed)
         native.crypto_sign_seed_keypair(publicKey, key, from)
       }),
     )
+    return { secret, publicKey }
+  } catch (error) {
+    secret.destroy()
+    throw error
   } finally {
-    seedCopy.destroy()
+    seedCopy?.destroy()
   }
-  return { secret, publicKey }
 }
 
 /** @returns 64 bytes */

@@ -4,34 +4,65 @@
  *
  * The `…Into` forms write where the caller says: into the arena for keys.
  */
-import { native } from './sodium.js'
 import { sha256Into } from './hash.js'
+import { native } from './sodium.js'
 
 const BLOCK = 64
 const HASH = 32
+/** Messages up to this many bytes are hashed where they lie behind the pad, in one call: every one of the ratchet is. */
+const SHORT = 160
 /** RFC 5869 §2.3. */
 const HKDF_MAX = 255 * HASH
 
-const workspace = native.sodium_malloc(BLOCK + 3 * HASH)
-const pad = workspace.subarray(0, BLOCK)
-const inner = workspace.subarray(BLOCK, BLOCK + HASH)
-const pseudoRandomKey = workspace.subarray(BLOCK + HASH, BLOCK + 2 * HASH)
-const previous = workspace.subarray(BLOCK + 2 * HASH)
+// Key block and message of the inner hash, then key block and digest of the outer one, then what HKDF keeps.
+const OUTER = BLOCK + SHORT
+const END = OUTER + BLOCK + HASH
+const region = native.sodium_malloc(END + 2 * HASH)
+const workspace = new Uint8Array(region.buffer, region.byteOffset, region.length)
+const words = new Int32Array(region.buffer, region.byteOffset, (OUTER + BLOCK) / 4)
+const innerBlock = workspace.subarray(0, BLOCK)
+const innerDigest = workspace.subarray(OUTER + BLOCK, END)
+const outer = workspace.subarray(OUTER, END)
+const pseudoRandomKey = workspace.subarray(END, END + HASH)
+const previous = workspace.subarray(END + HASH)
+
+/** Both key blocks; they stay until the next key. */
+function takeKey(key: Uint8Array): void {
+  words.fill(0, 0, BLOCK / 4)
+  if (key.length > BLOCK) sha256Into(innerBlock.subarray(0, HASH), key)
+  else innerBlock.set(key)
+  for (let i = 0; i < BLOCK / 4; i++) {
+    const word = words[i]!
+    words[i] = word ^ 0x36363636
+    words[OUTER / 4 + i] = word ^ 0x5c5c5c5c
+  }
+}
+
+/** HMAC under the key that was taken last. */
+function hmacOfParts(out: Uint8Array, parts: readonly Uint8Array[]): void {
+  let end = BLOCK
+  for (const part of parts) end += part.length
+  if (end > OUTER) {
+    sha256Into(innerDigest, innerBlock, ...parts)
+  } else {
+    let at = BLOCK
+    for (const part of parts) {
+      workspace.set(part, at)
+      at += part.length
+    }
+    native.crypto_hash_sha256(innerDigest, workspace.subarray(0, end))
+  }
+  native.crypto_hash_sha256(out, outer)
+}
 
 /** HMAC-SHA256 over the concatenation of `parts`, written into `out` (32 bytes; may be the key's own place). */
 export function hmacSha256Into(out: Uint8Array, key: Uint8Array, ...parts: readonly Uint8Array[]): void {
   if (out.length !== HASH) throw new RangeError('out must be 32 bytes')
   try {
-    pad.fill(0)
-    if (key.length > BLOCK) sha256Into(pad.subarray(0, HASH), key)
-    else pad.set(key)
-    for (let i = 0; i < BLOCK; i++) pad[i]! ^= 0x36
-    sha256Into(inner, pad, ...parts)
-    for (let i = 0; i < BLOCK; i++) pad[i]! ^= 0x36 ^ 0x5c
-    sha256Into(out, pad, inner)
+    takeKey(key)
+    hmacOfParts(out, parts)
   } finally {
-    native.sodium_memzero(pad)
-    native.sodium_memzero(inner)
+    native.sodium_memzero(workspace)
   }
 }
 
@@ -42,22 +73,42 @@ export function hmacSha256(key: Uint8Array, message: Uint8Array): Uint8Array {
   return out
 }
 
+/** One output of HKDF: `out` must not overlap the input key material or the salt. */
+export interface HkdfOutput {
+  readonly out: Uint8Array
+  readonly info: Uint8Array
+}
+
 /**
  * HKDF-SHA256, extract then expand, written into `out`; `out` must not overlap `ikm` or `salt`.
  * @throws RangeError when `out` is longer than 8160 bytes
  */
 export function hkdfSha256Into(out: Uint8Array, ikm: Uint8Array, salt: Uint8Array, info: Uint8Array): void {
-  if (out.length > HKDF_MAX) throw new RangeError(`HKDF-SHA256 gives at most ${HKDF_MAX} bytes`)
+  hkdfSha256EachInto([{ out, info }], ikm, salt)
+}
+
+/**
+ * The same for several outputs that differ in their info only: extracts once.
+ * @throws RangeError when an output is longer than 8160 bytes
+ */
+export function hkdfSha256EachInto(outputs: readonly HkdfOutput[], ikm: Uint8Array, salt: Uint8Array): void {
+  for (const { out } of outputs) if (out.length > HKDF_MAX) throw new RangeError(`HKDF-SHA256 gives at most ${HKDF_MAX} bytes`)
   try {
-    hmacSha256Into(pseudoRandomKey, salt, ikm)
-    for (let offset = 0, counter = 1; offset < out.length; offset += HASH, counter++) {
-      if (counter === 1) hmacSha256Into(previous, pseudoRandomKey, info, Uint8Array.of(counter))
-      else hmacSha256Into(previous, pseudoRandomKey, previous, info, Uint8Array.of(counter))
-      out.set(previous.subarray(0, Math.min(HASH, out.length - offset)), offset)
-    }
+    takeKey(salt)
+    hmacOfParts(pseudoRandomKey, [ikm])
+    takeKey(pseudoRandomKey)
+    for (const { out, info } of outputs) expandInto(out, info)
   } finally {
-    native.sodium_memzero(pseudoRandomKey)
-    native.sodium_memzero(previous)
+    native.sodium_memzero(workspace)
+  }
+}
+
+/** RFC 5869 §2.3 under the pseudorandom key that was taken. */
+function expandInto(out: Uint8Array, info: Uint8Array): void {
+  for (let offset = 0, counter = 1; offset < out.length; offset += HASH, counter++) {
+    const number = Uint8Array.of(counter)
+    hmacOfParts(previous, counter === 1 ? [info, number] : [previous, info, number])
+    out.set(out.length - offset >= HASH ? previous : previous.subarray(0, out.length - offset), offset)
   }
 }
 

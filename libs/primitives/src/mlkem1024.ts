@@ -48,9 +48,12 @@ export function generateKeyPair(arena: SecretArena, random?: RandomSource): KemK
         fillRandom(seed)
       } else {
         const bytes = random(KEM_SEED_BYTES)
-        if (bytes.length !== KEM_SEED_BYTES) throw new RangeError('the random source gave the wrong number of bytes')
-        seed.set(bytes)
-        wipe(bytes)
+        try {
+          if (bytes.length !== KEM_SEED_BYTES) throw new RangeError('the random source gave the wrong number of bytes')
+          seed.set(bytes)
+        } finally {
+          wipe(bytes)
+        }
       }
       return asPlainArray(createPublicKey(importSeed(seed)).export({ format: 'raw-public' } as never) as unknown as Uint8Array)
     })

@@ -25,12 +25,17 @@ export interface KeyPair {
 export function generateKeyPair(arena: SecretArena, random?: RandomSource): KeyPair {
   const publicKey = new Uint8Array(KEY_BYTES)
   const secret = arena.allocate(KEY_BYTES)
-  withSecret(secret, (key) => {
-    if (random === undefined) fillRandom(key)
-    else takeFrom(random, key)
-    native.crypto_scalarmult_base(publicKey, key)
-  })
-  return { secret, publicKey }
+  try {
+    withSecret(secret, (key) => {
+      if (random === undefined) fillRandom(key)
+      else takeFrom(random, key)
+      native.crypto_scalarmult_base(publicKey, key)
+    })
+    return { secret, publicKey }
+  } catch (error) {
+    secret.destroy()
+    throw error
+  }
 }
 
 /** @param secret 32 bytes; @returns the public key that belongs to it, 32 bytes */
@@ -81,7 +86,10 @@ export function isCanonicalU(publicKey: Uint8Array): boolean {
 
 function takeFrom(random: RandomSource, key: Uint8Array): void {
   const bytes = random(key.length)
-  if (bytes.length !== key.length) throw new RangeError('the random source gave the wrong number of bytes')
-  key.set(bytes)
-  native.sodium_memzero(bytes)
+  try {
+    if (bytes.length !== key.length) throw new RangeError('the random source gave the wrong number of bytes')
+    key.set(bytes)
+  } finally {
+    if (bytes.length > 0) native.sodium_memzero(bytes)
+  }
 }

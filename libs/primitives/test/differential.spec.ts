@@ -1,6 +1,7 @@
 /** Each primitive of the product against an implementation that shares no code with it, on random inputs. */
 import { chacha20poly1305 } from '@noble/ciphers/chacha.js'
 import { ed25519 as nobleEd25519, ED25519_TORSION_SUBGROUP, x25519 as nobleX25519 } from '@noble/curves/ed25519.js'
+import { blake3 as nobleBlake3 } from '@noble/hashes/blake3.js'
 import { hkdf as nobleHkdf } from '@noble/hashes/hkdf.js'
 import { hmac as nobleHmac } from '@noble/hashes/hmac.js'
 import { sha256 as nobleSha256, sha512 } from '@noble/hashes/sha2.js'
@@ -13,7 +14,7 @@ import * as aead from '../src/aead.js'
 import { concat, fromHex, toHex, utf8 } from '../src/bytes.js'
 import { generateSigningKey, sign, verify } from '../src/ed25519.js'
 import { blake3, blake3Keyed, sha256 } from '../src/hash.js'
-import { hkdfSha256, hmacSha256, hmacSha256Into } from '../src/kdf.js'
+import { hkdfSha256, hkdfSha256EachInto, hmacSha256, hmacSha256Into } from '../src/kdf.js'
 import * as kem from '../src/mlkem1024.js'
 import { systemRandom } from '../src/random.js'
 import * as x25519 from '../src/x25519.js'
@@ -44,6 +45,17 @@ describe('against @noble and node:crypto', () => {
       }),
       run,
     )
+  })
+
+  test('HMAC-SHA256 of every length up to 400, in one part and in two', () => {
+    const key = systemRandom(32)
+    for (let length = 0; length <= 400; length++) {
+      const message = systemRandom(length)
+      const out = new Uint8Array(32)
+      hmacSha256Into(out, key, message.subarray(0, length >> 1), message.subarray(length >> 1))
+      expect(hmacSha256(key, message)).toEqual(out)
+      expect(out, `${length}`).toEqual(nobleHmac(nobleSha256, key, message))
+    }
   })
 
   test('HMAC-SHA256 in place of its own key', () => {
@@ -132,6 +144,37 @@ describe('against @noble and node:crypto', () => {
     expect(toHex(blake3Keyed(key, input(0)))).toBe('92b2b75604ed3c761f9d6f62392c8a9227ad0ea3f09573e783f1498a4ed60d26')
     expect(blake3(input(5000), 64).slice(0, 32)).toEqual(blake3(input(5000)))
     expect(() => blake3Keyed(key.slice(1), input(1))).toThrow(RangeError)
+  })
+
+  test('BLAKE3 around every boundary of blocks, chunks and subtrees, from any place in memory', () => {
+    const around = [0, 1, 2, 64, 128, 1024, 2048, 3072, 4096, 5120, 7168, 8192, 16_384, 31_744, 65_536].flatMap((n) => [n - 1, n, n + 1])
+    for (const length of around.filter((n) => n >= 0)) {
+      for (const offset of [0, 1, 6]) {
+        const bytes = systemRandom(length + offset).subarray(offset)
+        const key = systemRandom(32)
+        expect(blake3(bytes), `${length}`).toEqual(nobleBlake3(bytes))
+        expect(blake3Keyed(key, bytes), `${length}, keyed`).toEqual(nobleBlake3(bytes, { key }))
+      }
+    }
+    fc.assert(
+      fc.property(any(9000), exactly(32), (bytes, key) => {
+        expect(blake3(bytes)).toEqual(nobleBlake3(bytes))
+        expect(blake3Keyed(key, bytes)).toEqual(nobleBlake3(bytes, { key }))
+      }),
+      run,
+    )
+    expect(blake3Keyed(systemRandom(32), systemRandom(100), 131)).toHaveLength(131)
+  })
+
+  test('HKDF-SHA256 of several outputs is that of each', () => {
+    fc.assert(
+      fc.property(any(100), any(100), fc.array(any(200), { maxLength: 4 }), (ikm, salt, infos) => {
+        const outputs = infos.map((info, i) => ({ info, out: new Uint8Array(20 + 30 * i) }))
+        hkdfSha256EachInto(outputs, ikm, salt)
+        for (const { out, info } of outputs) expect(out).toEqual(nobleHkdf(nobleSha256, ikm, salt, info, out.length))
+      }),
+      run,
+    )
   })
 
   test('ML-KEM-1024, both ways, seed and expanded keys', () => {

@@ -3,14 +3,15 @@
  * the arena; the callers own it.
  * @see docs/spec/session.md §5, §6
  */
-import { open, seal } from '@tallystick/primitives/aead'
+import { AEAD_TAG_BYTES, open, sealInPlace } from '@tallystick/primitives/aead'
 import { equalConstantTime } from '@tallystick/primitives/bytes'
 import { ProtocolError } from '@tallystick/primitives/errors'
 import { blake3Keyed, sha256 } from '@tallystick/primitives/hash'
-import { hkdfSha256Into, hmacSha256Into } from '@tallystick/primitives/kdf'
+import { hkdfSha256EachInto, hkdfSha256Into, hmacSha256Into } from '@tallystick/primitives/kdf'
 import { type SecretArena, withSecret } from '@tallystick/secret-bytes/arena'
+import { COMMIT_BYTES } from '@tallystick/wire/envelope'
 import { info, label } from './labels.js'
-import { pad, unpad } from './padding.js'
+import { paddedLength, padInto, unpad } from './padding.js'
 
 const ROOT_INFO = info('root')
 const MESSAGE_INFO = info('message')
@@ -59,12 +60,33 @@ export interface SealedMessage {
   readonly commit: Uint8Array
 }
 
+/** @returns bytes of the ciphertext, tag included. @throws ProtocolError Encryption when the plaintext exceeds 4 MiB */
+export function sealedLength(plaintext: Uint8Array): number {
+  return paddedLength(plaintext) + AEAD_TAG_BYTES
+}
+
 /**
  * Encrypts under a message key that is used for this message only.
  * @param salt 32 random bytes, from the header: a restored state that repeats a message key still gets another AEAD key
- * @throws ProtocolError Encryption when the plaintext exceeds 4 MiB
+ * @param out zeros in, message out: `commit` of 32 bytes, `ciphertext` of {@link sealedLength}
  * @see docs/spec/session.md §6
  */
+export function sealMessageInto(
+  out: SealedMessage,
+  arena: SecretArena,
+  messageKey: Uint8Array,
+  salt: Uint8Array,
+  aad: Uint8Array,
+  plaintext: Uint8Array,
+): void {
+  padInto(out.ciphertext, plaintext)
+  withMessageKeys(arena, messageKey, salt, (key, nonce, commitmentKey) => {
+    sealInPlace(key, nonce, aad, out.ciphertext)
+    out.commit.set(blake3Keyed(commitmentKey, plaintext))
+  })
+}
+
+/** The same in memory of its own. @throws ProtocolError Encryption when the plaintext exceeds 4 MiB */
 export function sealMessage(
   arena: SecretArena,
   messageKey: Uint8Array,
@@ -72,11 +94,9 @@ export function sealMessage(
   aad: Uint8Array,
   plaintext: Uint8Array,
 ): SealedMessage {
-  const padded = pad(plaintext)
-  return withMessageKeys(arena, messageKey, salt, (key, nonce, commitmentKey) => ({
-    ciphertext: seal(key, nonce, aad, padded),
-    commit: blake3Keyed(commitmentKey, plaintext),
-  }))
+  const out = { ciphertext: new Uint8Array(sealedLength(plaintext)), commit: new Uint8Array(COMMIT_BYTES) }
+  sealMessageInto(out, arena, messageKey, salt, aad, plaintext)
+  return out
 }
 
 /**
@@ -110,8 +130,11 @@ function withMessageKeys<T>(
   return withScratch(arena, 44 + 32, (out) => {
     const keyAndNonce = out.subarray(0, 44)
     const commitmentKey = out.subarray(44)
-    hkdfSha256Into(keyAndNonce, messageKey, salt, MESSAGE_INFO)
-    hkdfSha256Into(commitmentKey, messageKey, salt, COMMITMENT_INFO)
+    const outputs = [
+      { out: keyAndNonce, info: MESSAGE_INFO },
+      { out: commitmentKey, info: COMMITMENT_INFO },
+    ]
+    hkdfSha256EachInto(outputs, messageKey, salt)
     return fn(keyAndNonce.subarray(0, 32), keyAndNonce.subarray(32), commitmentKey)
   })
 }

@@ -10,17 +10,9 @@ import { sha256 } from '@tallystick/primitives/hash'
 import type { RandomSource } from '@tallystick/primitives/random'
 import { agreeInto, generateKeyPair } from '@tallystick/primitives/x25519'
 import { type SecretArena, type SecretBytes, withSecret } from '@tallystick/secret-bytes/arena'
-import {
-  encodeEnvelope,
-  encodeHandshake,
-  encodeHeader,
-  type Envelope,
-  type Handshake,
-  type Header,
-  SALT_BYTES,
-  SUITE,
-} from '@tallystick/wire/envelope'
-import { kdfChain, kdfRoot, nameExporter, openMessage, sealMessage, withScratch } from './chains.js'
+import { encodeHandshake, type Envelope, type Handshake, type Header, SALT_BYTES, SUITE } from '@tallystick/wire/envelope'
+import { layOutEnvelope } from '@tallystick/wire/envelope-layout'
+import { kdfChain, kdfRoot, nameExporter, openMessage, sealedLength, sealMessageInto, withScratch } from './chains.js'
 import { MAX_JUMP, MAX_MESSAGE_NUMBER, MAX_SKIPPED, MAX_SKIPPED_AGE_MS } from './limits.js'
 import { samePublic, stateLength, StateView } from './state.js'
 
@@ -110,14 +102,14 @@ export function encrypt(args: EncryptArgs): Encrypted {
           n: view.ns,
           salt: random(SALT_BYTES),
         }
-        const headerBytes = encodeHeader(header)
-        const message = withScratch(arena, 32, (messageKey) => {
+        const out = layOutEnvelope(header, handshakeBytes, sealedLength(plaintext))
+        withScratch(arena, 32, (messageKey) => {
           kdfChain(view.sendingChain, messageKey)
-          return sealMessage(arena, messageKey, header.salt, messageAad(view, headerBytes, handshakeBytes), plaintext)
+          sealMessageInto(out, arena, messageKey, header.salt, messageAad(view, out.headerBytes, handshakeBytes), plaintext)
         })
         view.ns += 1
         view.sent += 1
-        return encodeEnvelope({ headerBytes, handshakeBytes, ...message })
+        return out.bytes
       }),
     )
     return { state: copy, envelope }
@@ -145,8 +137,8 @@ export function decrypt(args: DecryptArgs): Decrypted {
     return withScratch(arena, WORK.bytes + 32 * (plan.old.count + plan.current.count), (scratch) => {
       const work = workspace(scratch)
       derive(arena, old, plan, envelope.header, work)
-      const aad = messageAad(old, envelope.headerBytes, envelope.handshakeBytes)
-      const plaintext = openMessage(arena, work.messageKey, envelope.header.salt, aad, envelope)
+      const { header, headerBytes, handshakeBytes } = envelope
+      const plaintext = openMessage(arena, work.messageKey, header.salt, messageAad(old, headerBytes, handshakeBytes), envelope)
       return { plaintext, ...advance(arena, old, plan, envelope.header, work, now) }
     })
   })
@@ -204,9 +196,18 @@ function acknowledgedExporterName(view: StateView): Uint8Array | null {
   return null
 }
 
-/** T ‖ header ‖ handshake: the transcript hash stands for AD. @see docs/spec/session.md §6.2 */
+/** For the associated data of one message at a time, which is public: the transcript, a header, perhaps a handshake. */
+const TRANSCRIPT_BYTES = 32
+const aad = new Uint8Array(TRANSCRIPT_BYTES + 256 + 2048)
+
+/** T ‖ header ‖ handshake: the transcript hash stands for AD. Valid until the next call. @see docs/spec/session.md §6.2 */
 function messageAad(view: StateView, headerBytes: Uint8Array, handshakeBytes: Uint8Array): Uint8Array {
-  return concat(view.transcript, headerBytes, handshakeBytes)
+  const end = TRANSCRIPT_BYTES + headerBytes.length + handshakeBytes.length
+  if (end > aad.length) return concat(view.transcript, headerBytes, handshakeBytes)
+  aad.set(view.transcript)
+  aad.set(headerBytes, TRANSCRIPT_BYTES)
+  aad.set(handshakeBytes, TRANSCRIPT_BYTES + headerBytes.length)
+  return aad.subarray(0, end)
 }
 
 function handshakeFor(view: StateView, handshake: Handshake | undefined): Uint8Array {

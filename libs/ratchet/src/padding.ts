@@ -19,12 +19,22 @@ export function bucketFor(length: number): number {
   return bucket
 }
 
+/** @returns bytes of the padded plaintext. @throws ProtocolError Encryption beyond 4 MiB */
+export function paddedLength(plaintext: Uint8Array): number {
+  if (plaintext.length > MAX_PLAINTEXT_BYTES) throw new ProtocolError('Encryption', `a message is at most ${MAX_PLAINTEXT_BYTES} bytes`)
+  return bucketFor(plaintext.length)
+}
+
+/** Length in four bytes ‖ plaintext, into zeros. */
+export function padInto(zeros: Uint8Array, plaintext: Uint8Array): void {
+  new DataView(zeros.buffer, zeros.byteOffset).setUint32(0, plaintext.length)
+  zeros.set(plaintext, LENGTH_BYTES)
+}
+
 /** Length in four bytes ‖ plaintext ‖ zeros. @throws ProtocolError Encryption beyond 4 MiB */
 export function pad(plaintext: Uint8Array): Uint8Array {
-  if (plaintext.length > MAX_PLAINTEXT_BYTES) throw new ProtocolError('Encryption', `a message is at most ${MAX_PLAINTEXT_BYTES} bytes`)
-  const out = new Uint8Array(bucketFor(plaintext.length))
-  new DataView(out.buffer).setUint32(0, plaintext.length)
-  out.set(plaintext, LENGTH_BYTES)
+  const out = new Uint8Array(paddedLength(plaintext))
+  padInto(out, plaintext)
   return out
 }
 

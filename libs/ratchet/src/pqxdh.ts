@@ -44,8 +44,10 @@ export interface InitiateArgs {
   readonly peer: RemoteIdentity
   readonly bundle: Bundle
   readonly epoch: number
-  /** Exporter of the old session at a rotation; absent in a first session. */
+  /** Exporter of the old session at a rotation; absent in a first session and in a reset. */
   readonly salt?: SecretBytes
+  /** Starts over, whatever sessions there were. @see docs/spec/session.md §7.2 */
+  readonly reset?: boolean
   /** Replaces the KEM's own randomness, for reproducible vectors. */
   readonly encapsulation?: (arena: SecretArena, publicKey: Uint8Array) => Encapsulation
 }
@@ -82,17 +84,21 @@ export interface RespondArgs {
  * @throws ProtocolError InvalidSignature when a prekey is not signed by the pinned key
  * @throws ProtocolError InvalidPublicKey for a non-canonical or low-order key of the bundle
  * @throws ProtocolError UnauthorizedPeer when the peer is this fleet itself
+ * @throws ProtocolError Encryption for a reset with a salt: one of the two is a mistake
  * @see docs/spec/session.md §3.2
  */
 export function initiate(args: InitiateArgs): Initiated {
   const { arena, random, self, peer, bundle } = args
   checkBundle(self, peer, bundle)
+  if (args.reset === true && args.salt !== undefined) throw new ProtocolError('Encryption', 'a session that starts over continues nothing')
   const { spk, pq, opk } = bundle
-  const ephemeral = generateKeyPair(arena, random)
-  const ratchet = generateKeyPair(arena, random)
-  let kem: Encapsulation | undefined
+  // Each of these may throw when the arena is full, and must then leave none of the others behind.
+  const owned: SecretBytes[] = []
   try {
-    kem = (args.encapsulation ?? encapsulate)(arena, pq.key)
+    const ephemeral = keep(owned, generateKeyPair(arena, random))
+    const ratchet = keep(owned, generateKeyPair(arena, random))
+    const kem = (args.encapsulation ?? encapsulate)(arena, pq.key)
+    owned.push(kem.sharedSecret)
     const handshake: Handshake = {
       ek: ephemeral.publicKey,
       spkId: spk.id,
@@ -102,6 +108,7 @@ export function initiate(args: InitiateArgs): Initiated {
       kemCiphertext: kem.ciphertext,
       certificateDigest: self.certificateDigest,
       ...(args.salt === undefined ? {} : { continuity: exporterName(args.salt) }),
+      ...(args.reset === true ? { reset: true } : {}),
     }
     const transcript = transcriptOf({
       initiator: self,
@@ -144,10 +151,13 @@ export function initiate(args: InitiateArgs): Initiated {
     )
     return { state, sid: sidOf(transcript), handshake }
   } finally {
-    ephemeral.secret.destroy()
-    ratchet.secret.destroy()
-    kem?.sharedSecret.destroy()
+    for (const secret of owned) secret.destroy()
   }
+}
+
+function keep<T extends { readonly secret: SecretBytes }>(owned: SecretBytes[], pair: T): T {
+  owned.push(pair.secret)
+  return pair
 }
 
 /**
@@ -272,8 +282,14 @@ function transcriptOf(t: Transcript): Uint8Array {
     u32be(h.pqId),
     h.opkId === undefined || t.opkPublic === undefined ? Uint8Array.of(0) : concat(Uint8Array.of(1), u32be(h.opkId), encodeEC(t.opkPublic)),
     h.kemCiphertext,
-    h.continuity === undefined ? Uint8Array.of(0) : concat(Uint8Array.of(1), h.continuity),
+    continuityPart(h),
   )
+}
+
+/** First session, continued session, or one that starts over: three different transcripts. */
+function continuityPart({ continuity, reset }: Handshake): Uint8Array {
+  if (reset === true) return Uint8Array.of(2)
+  return continuity === undefined ? Uint8Array.of(0) : concat(Uint8Array.of(1), continuity)
 }
 
 function sidOf(transcript: Uint8Array): Uint8Array {

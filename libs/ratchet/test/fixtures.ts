@@ -90,7 +90,7 @@ export function start(
   from: Fleet,
   to: Fleet,
   random: RandomSource,
-  options: BundleOptions & { epoch?: number; salt?: SecretBytes } = {},
+  options: BundleOptions & { epoch?: number; salt?: SecretBytes; reset?: boolean } = {},
 ): Initiated {
   return initiate({
     arena,
@@ -101,6 +101,7 @@ export function start(
     epoch: options.epoch ?? 0,
     encapsulation: (a, key) => kem.encapsulateWithCoins(a, key, random(32)),
     ...(options.salt === undefined ? {} : { salt: options.salt }),
+    ...(options.reset === undefined ? {} : { reset: options.reset }),
   })
 }
 

@@ -17,7 +17,7 @@ afterAll(() => at.arena.close())
 /** @returns what the model said of the first program that the mutant failed */
 function caught(Mutant: typeof Side): string {
   const result = fc.check(
-    fc.property(program(40), (events) => runProgram(at, events, Mutant)),
+    fc.property(program(40), (events) => runProgram(at, events, { SideClass: Mutant })),
     { numRuns: 200, seed: 1, endOnFailure: true },
   )
   return result.failed ? (result.errorInstance as Error).message : 'not caught'
@@ -99,4 +99,12 @@ test('the receiver keeps its old state: the same message opens twice', () => {
     }
   }
   expect(caught(NeverAdvances)).toBe('a repetition decrypted')
+})
+
+test('a restored copy is trusted: what was sent since is sent again under the same keys', () => {
+  const [by, size] = [0, 10] as const
+  const send = { do: 'send', by, size } as const
+  const events = [send, { do: 'snapshot', by }, send, { do: 'restore', by }, send] as const
+  expect(() => runProgram(at, events, { trustRestored: true })).toThrow('a message key was handed out twice')
+  expect(() => runProgram(at, events)).not.toThrow()
 })

@@ -66,7 +66,7 @@ export function transcript(h: OracleHandshake): Uint8Array {
       u32(hs.pqId),
       hs.opkId === undefined ? Uint8Array.of(0) : concatBytes(Uint8Array.of(1), u32(hs.opkId), ec(h.opkPublic!)),
       hs.kemCiphertext,
-      hs.continuity === undefined ? Uint8Array.of(0) : concatBytes(Uint8Array.of(1), hs.continuity),
+      hs.reset ? Uint8Array.of(2) : hs.continuity === undefined ? Uint8Array.of(0) : concatBytes(Uint8Array.of(1), hs.continuity),
     ),
   )
 }
@@ -99,6 +99,11 @@ export function sessionKey(
 export function kdfRoot(root: Uint8Array, dh: Uint8Array): { root: Uint8Array; chain: Uint8Array; exporter: Uint8Array } {
   const out = hkdf(sha256, dh, root, info('root'), 96)
   return { root: out.slice(0, 32), chain: out.slice(32, 64), exporter: out.slice(64) }
+}
+
+/** §7.1 */
+export function exporterName(exporter: Uint8Array): Uint8Array {
+  return sha256(concatBytes(label('exporter-name'), exporter))
 }
 
 /** §5.2 */

@@ -2,18 +2,21 @@ import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { decodeEnvelope } from '@tallystick/wire/envelope'
 import { toHex } from '@tallystick/primitives/bytes'
-import { program, runProgram, stage, World } from './model.js'
+import { program, runProgram, stage, Tally, World } from './model.js'
 
-test('any interleaving, loss, repetition, reordering, change and restart', () => {
+test('any interleaving, loss, repetition, reordering, change, rotation, restart and restore', () => {
   const at = stage()
   const used = at.arena.usedBytes
+  const tally = new Tally()
   fc.assert(
-    fc.property(program(40), (events) => runProgram(at, events)),
-    { numRuns: 500 },
+    fc.property(program(40), (events) => runProgram(at, events, { tally })),
+    { numRuns: 300 },
   )
+  process.stdout.write(`${tally.line()}\n`)
   expect(at.arena.usedBytes).toBe(used)
+  expect(tally.failed).toBeGreaterThan(100)
   at.arena.close()
-}, 60_000)
+}, 120_000)
 
 test('both start at once, a hundred times: nothing is lost, and both end on one session', () => {
   const at = stage()

@@ -1,5 +1,5 @@
-/** Builds the vectors of libs/ratchet/vectors from fixed randomness. @see docs/spec/session.md §11 */
-import { concat, toHex, u32be, utf8 } from '@tallystick/primitives/bytes'
+/** Builds the vectors of docs/spec/vectors from fixed randomness. @see docs/spec/session.md §11 */
+import { concat, fromHex, toHex, u32be, utf8 } from '@tallystick/primitives/bytes'
 import * as kem from '@tallystick/primitives/mlkem1024'
 import type { RandomSource } from '@tallystick/primitives/random'
 import { type SecretArena, type SecretBytes, secretFrom, withSecret } from '@tallystick/secret-bytes/arena'
@@ -15,7 +15,7 @@ export interface VectorFile<C> {
   readonly suite: 'TS1'
   readonly cases: readonly C[]
 }
-interface Base {
+export interface Base {
   readonly id: string
   readonly comment: string
   readonly expect: string
@@ -30,6 +30,8 @@ export interface PqxdhCase extends Base {
   >
   readonly epoch: number
   readonly exporter: string | null
+  /** The handshake starts over. */
+  readonly reset?: boolean
   readonly bundle?: string
   readonly ekSecret?: string
   readonly ratchetSecret?: string
@@ -40,7 +42,7 @@ export interface PqxdhCase extends Base {
   readonly sk?: string
 }
 
-export interface MessageStep {
+export interface RatchetStep {
   readonly do: 'open' | 'seal'
   readonly comment: string
   readonly expect: string
@@ -50,12 +52,12 @@ export interface MessageStep {
   /** For `seal`: what the random source gives, in order (a ratchet key when a new chain begins, then the salt). */
   readonly random?: string[]
 }
-export interface MessagesCase extends Base {
+export interface RatchetCase extends Base {
   readonly initiator: PqxdhCase['initiator']
   readonly responder: PqxdhCase['responder']
   readonly epoch: number
   readonly handshake: string
-  readonly steps: readonly MessageStep[]
+  readonly steps: readonly RatchetStep[]
 }
 export interface EnvelopeCase extends Base {
   readonly kind: 'envelope' | 'bundle'
@@ -73,7 +75,7 @@ function describeInitiator(fleet: Fleet): PqxdhCase['initiator'] {
   const { dhSecret, dhPublic, certificateDigest, peerId, fleetId } = fleet.self
   return { ikSecret: hexSecret(dhSecret), ikPublic: toHex(dhPublic), certificateDigest: toHex(certificateDigest), peerId, fleetId }
 }
-function describeResponder(fleet: Fleet): PqxdhCase['responder'] {
+export function describeResponder(fleet: Fleet): PqxdhCase['responder'] {
   return {
     ...describeInitiator(fleet),
     signKey: toHex(fleet.signKey),
@@ -103,7 +105,7 @@ export function pqxdhVectors(arena: SecretArena): VectorFile<PqxdhCase> {
   function success(
     id: string,
     comment: string,
-    options: { opk: boolean; kind: 'one-time' | 'last-resort'; epoch: number; exporter?: Uint8Array },
+    options: { opk: boolean; kind: 'one-time' | 'last-resort'; epoch: number; exporter?: Uint8Array; reset?: true },
   ): Handshake {
     const random = seededRandom(`pqxdh ${id}`)
     const [ek, ratchet, coins] = [random(32), random(32), random(32)]
@@ -118,6 +120,7 @@ export function pqxdhVectors(arena: SecretArena): VectorFile<PqxdhCase> {
       epoch: options.epoch,
       encapsulation: (at, key) => kem.encapsulateWithCoins(at, key, coins),
       ...(salt === undefined ? {} : { salt }),
+      ...(options.reset === undefined ? {} : { reset: options.reset }),
     })
     state.destroy()
     const transcript = oracle.transcript({
@@ -150,6 +153,7 @@ export function pqxdhVectors(arena: SecretArena): VectorFile<PqxdhCase> {
       ...parties,
       epoch: options.epoch,
       exporter: options.exporter === undefined ? null : toHex(options.exporter),
+      ...(options.reset === undefined ? {} : { reset: true }),
       bundle: toHex(encodeBundle(bundle)),
       ekSecret: toHex(ek),
       ratchetSecret: toHex(ratchet),
@@ -171,6 +175,8 @@ export function pqxdhVectors(arena: SecretArena): VectorFile<PqxdhCase> {
     epoch: 4_294_967_295,
   })
   const rotated = success('rotation', 'salted with an exporter of the epoch before', { opk: true, kind: 'one-time', epoch: 1, exporter })
+
+  success('reset', 'starts over: the transcript ends with another byte', { opk: true, kind: 'one-time', epoch: 3, reset: true })
 
   const good = bundleOf(b)
   const badBundles: [string, string, string, Bundle][] = [
@@ -231,7 +237,7 @@ export function pqxdhVectors(arena: SecretArena): VectorFile<PqxdhCase> {
   return { format: 'tallystick/vectors/pqxdh/v1', suite: 'TS1', cases }
 }
 
-export function messageVectors(arena: SecretArena): VectorFile<MessagesCase> {
+export function ratchetVectors(arena: SecretArena): VectorFile<RatchetCase> {
   const [a, b] = [makeFleet(arena, 'acme', 'vectors acme'), makeFleet(arena, 'globex', 'vectors globex')]
   const random = seededRandom('messages')
   const { state, handshake } = initiate({
@@ -245,7 +251,7 @@ export function messageVectors(arena: SecretArena): VectorFile<MessagesCase> {
   })
   const alice = new Side(arena, random, state, handshake)
   const bob = new Side(arena, random, answer(arena, b, a, handshake).state)
-  const steps: MessageStep[] = []
+  const steps: RatchetStep[] = []
 
   const open = (comment: string, envelope: Uint8Array): void => {
     const plaintext = toHex(bob.receive(envelope).plaintext)
@@ -313,7 +319,7 @@ export function messageVectors(arena: SecretArena): VectorFile<MessagesCase> {
   open('an empty message', empty)
 
   return {
-    format: 'tallystick/vectors/messages/v1',
+    format: 'tallystick/vectors/ratchet/v1',
     suite: 'TS1',
     cases: [
       {
@@ -328,6 +334,14 @@ export function messageVectors(arena: SecretArena): VectorFile<MessagesCase> {
       },
     ],
   }
+}
+
+/** `n` as 19 00 in place of 18 61: with the next byte, which is the first of the next key, it reads as the same number. */
+function overlapping(header: Uint8Array): Uint8Array {
+  const changed = header.slice()
+  if (toHex(changed.slice(1, 6)) !== '616e186161') throw new Error('the header is laid out in another way')
+  changed.set([0x19, 0x00], 3)
+  return changed
 }
 
 export function envelopeVectors(arena: SecretArena): VectorFile<EnvelopeCase> {
@@ -363,6 +377,55 @@ export function envelopeVectors(arena: SecretArena): VectorFile<EnvelopeCase> {
       'with the handshake of a rotation',
       'ok',
       encode({ ...withHandshake, handshake: encodeHandshake({ ...handshake, opkId: 0, continuity: random(32) }) }),
+    ),
+    one(
+      'envelope',
+      'reset',
+      'with a handshake that starts over',
+      'ok',
+      encode({ ...withHandshake, handshake: encodeHandshake({ ...handshake, reset: true }) }),
+    ),
+    one(
+      'envelope',
+      'reset-false',
+      'a second spelling of a handshake without reset',
+      'Serialization',
+      encode({ ...parts, handshake: encode({ ...handshake, reset: false }) }),
+    ),
+    one(
+      'envelope',
+      'reset-number',
+      'reset as a number',
+      'Serialization',
+      encode({ ...parts, handshake: encode({ ...handshake, reset: 1 }) }),
+    ),
+    one(
+      'envelope',
+      'reset-continuity',
+      'starts over and continues',
+      'Serialization',
+      encode({ ...parts, handshake: encode({ ...handshake, reset: true, continuity: random(32) }) }),
+    ),
+    one(
+      'envelope',
+      'unknown-header-field',
+      'a header with one field too many',
+      'Serialization',
+      encode({ ...parts, header: encode({ ...header, more: 1 }) }),
+    ),
+    one(
+      'envelope',
+      'overlapping-integer',
+      'n in two bytes, of which the second is the key that follows',
+      'Serialization',
+      encode({ ...parts, header: overlapping(encodeHeader({ ...header, n: 0x61 })) }),
+    ),
+    one(
+      'envelope',
+      'long-integer',
+      'n not in its shortest form',
+      'Serialization',
+      encode({ ...parts, header: concat(parts.header.slice(0, 3), fromHex('1a00000005'), encodeHeader({ ...header, n: 0 }).slice(4)) }),
     ),
     one('envelope', 'trailing', 'one byte too many', 'Serialization', concat(good, Uint8Array.of(0))),
     one('envelope', 'truncated', 'one byte too few', 'Serialization', good.slice(0, -1)),
@@ -431,6 +494,10 @@ export function envelopeVectors(arena: SecretArena): VectorFile<EnvelopeCase> {
     ),
     one('bundle', 'bundle', 'with a one-time prekey', 'ok', encodeBundle(bundle)),
     one('bundle', 'bundle-last-resort', 'without one', 'ok', encodeBundle(bundleOf(b, { opk: false, kind: 'last-resort' }))),
+    one('bundle', 'bundle-epoch', 'with an epoch', 'ok', encodeBundle({ ...bundle, epoch: 4_294_967_295 })),
+    one('bundle', 'bundle-epoch-large', 'an epoch beyond 32 bits', 'Serialization', encode({ ...wire, epoch: 2 ** 32 })),
+    one('bundle', 'bundle-epoch-null', 'an epoch that is no number', 'Serialization', encode({ ...wire, epoch: null })),
+    one('bundle', 'bundle-unknown-field', 'a field too many', 'Serialization', encode({ ...wire, more: 1 })),
     one('bundle', 'bundle-version', 'version 2', 'UnsupportedVersion', encode({ ...wire, v: 2 })),
     one('bundle', 'bundle-version-fields', 'version 2 with other fields', 'UnsupportedVersion', encode({ v: 2, keys: [] })),
     one('bundle', 'bundle-kind', 'unknown kind', 'Serialization', encode({ ...wire, pq: { ...wire.pq, kind: 'other' } })),
@@ -443,7 +510,7 @@ export function envelopeVectors(arena: SecretArena): VectorFile<EnvelopeCase> {
     ),
     one('bundle', 'bundle-id', 'id beyond 32 bits', 'Serialization', encode({ ...wire, spk: { ...wire.spk, id: 2 ** 32 } })),
   ]
-  return { format: 'tallystick/vectors/envelopes/v1', suite: 'TS1', cases }
+  return { format: 'tallystick/vectors/envelope/v1', suite: 'TS1', cases }
 }
 
 export function primitiveVectors(): VectorFile<PrimitiveCase> {

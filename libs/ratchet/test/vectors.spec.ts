@@ -3,100 +3,30 @@
  * their values. `TALLYSTICK_WRITE_VECTORS=1` writes them, after a change of the specification.
  * @see docs/spec/session.md §11
  */
-import { readFileSync, writeFileSync } from 'node:fs'
-import { resolve } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { fromHex, toHex } from '@tallystick/primitives/bytes'
-import { ProtocolError } from '@tallystick/primitives/errors'
 import * as kem from '@tallystick/primitives/mlkem1024'
-import { publicKeyOf } from '@tallystick/primitives/x25519'
-import { type SecretArena, type SecretBytes, secretFrom, withSecret } from '@tallystick/secret-bytes/arena'
+import type { SecretArena, SecretBytes } from '@tallystick/secret-bytes/arena'
 import { decodeBundle, encodeBundle } from '@tallystick/wire/bundle'
-import { decodeEnvelope, decodeHandshake, encodeEnvelope, encodeHandshake } from '@tallystick/wire/envelope'
+import { decodeEnvelope, encodeEnvelope, encodeHandshake } from '@tallystick/wire/envelope'
 import { kdfChain, kdfRoot, openMessage, sealMessage, withScratch } from '../src/chains.js'
 import { decrypt, encrypt } from '../src/double-ratchet.js'
-import { initiate, type LocalIdentity, respond } from '../src/pqxdh.js'
+import { initiate, type LocalIdentity, type RemoteIdentity } from '../src/pqxdh.js'
 import { hexOf, openArena } from './fixtures.js'
 import * as oracle from './oracle.js'
-import {
-  envelopeVectors,
-  messageVectors,
-  type MessagesCase,
-  type PqxdhCase,
-  pqxdhVectors,
-  primitiveVectors,
-  queueRandom,
-  type VectorFile,
-} from './vector-cases.js'
-
-const FOLDER = resolve(import.meta.dirname, '../vectors')
+import { envelopeVectors, type PqxdhCase, pqxdhVectors, primitiveVectors, queueRandom, ratchetVectors } from './vector-cases.js'
+import { codeOf, expectEnoughFailures, load, playersAt, rootIn, transcriptIn } from './vector-support.js'
 
 let arena: SecretArena
+let secret: (hex: string) => SecretBytes
+let local: (party: PqxdhCase['initiator']) => LocalIdentity
+let remote: (party: PqxdhCase['initiator'], signKey?: string) => RemoteIdentity
+let respondTo: ReturnType<typeof playersAt>['respondTo']
 beforeEach(() => {
   arena = openArena()
+  ;({ secret, local, remote, respondTo } = playersAt(arena))
 })
 afterEach(() => arena.close())
-
-function load<C>(name: string, made: VectorFile<C>): VectorFile<C> {
-  const path = resolve(FOLDER, `${name}.json`)
-  const text = `${JSON.stringify(made, null, 2)}\n`
-  if (process.env['TALLYSTICK_WRITE_VECTORS'] === '1') writeFileSync(path, text)
-  const stored = JSON.parse(readFileSync(path, 'utf8')) as VectorFile<C>
-  expect(stored, `${name}.json is what the generator makes`).toEqual(JSON.parse(text))
-  return stored
-}
-
-function codeOf(fn: () => unknown): string {
-  try {
-    fn()
-  } catch (error) {
-    if (error instanceof ProtocolError) return error.code
-    throw error
-  }
-  return 'ok'
-}
-
-const secret = (hex: string): SecretBytes => secretFrom(arena, fromHex(hex))
-const local = (party: PqxdhCase['initiator']): LocalIdentity => ({
-  dhSecret: secret(party.ikSecret),
-  dhPublic: fromHex(party.ikPublic),
-  certificateDigest: fromHex(party.certificateDigest),
-  peerId: party.peerId,
-  fleetId: party.fleetId,
-})
-const remote = (party: PqxdhCase['initiator'], signKey = ''): Parameters<typeof initiate>[0]['peer'] => ({
-  ...local(party),
-  signKey: fromHex(signKey),
-})
-
-function respondTo(
-  c: Pick<PqxdhCase, 'initiator' | 'responder' | 'epoch'>,
-  handshakeHex: string,
-  exporter: string | null,
-): ReturnType<typeof respond> {
-  const handshake = decodeHandshake(fromHex(handshakeHex))
-  const spk = secret(c.responder.spkSecret)
-  const pq = kem.generateKeyPair(arena, () => fromHex(c.responder.pqSeed))
-  return respond({
-    arena,
-    self: local(c.responder),
-    peer: remote(c.initiator),
-    handshake,
-    epoch: c.epoch,
-    prekeys: {
-      spk,
-      spkPublic: publicKeyOf(spk),
-      pq: pq.secret,
-      pqPublic: pq.publicKey,
-      ...(handshake.opkId === undefined ? {} : { opk: secret(c.responder.opkSecret) }),
-    },
-    ...(exporter === null ? {} : { salt: secret(exporter) }),
-  })
-}
-
-/** Offsets of docs/spec/session.md §8 that the tests look at. */
-const transcriptIn = (state: SecretBytes): string => withSecret(state, (bytes) => toHex(bytes.slice(56, 88)))
-const rootIn = (state: SecretBytes): string => withSecret(state, (bytes) => toHex(bytes.slice(120, 152)))
 
 test('pqxdh.json', () => {
   const { cases } = load('pqxdh', pqxdhVectors(arena))
@@ -119,6 +49,7 @@ test('pqxdh.json', () => {
           c.expect === 'ok' ? queueRandom(fromHex(c.ekSecret!), fromHex(c.ratchetSecret!)) : (length) => new Uint8Array(length).fill(1),
         ...(c.coins === undefined ? {} : { encapsulation: (at, key) => kem.encapsulateWithCoins(at, key, fromHex(c.coins!)) }),
         ...(c.exporter === null ? {} : { salt: secret(c.exporter) }),
+        ...(c.reset === undefined ? {} : { reset: c.reset }),
       })
     if (c.expect !== 'ok') {
       expect(codeOf(start), c.id).toBe(c.expect)
@@ -137,8 +68,8 @@ test('pqxdh.json', () => {
   expectEnoughFailures(cases)
 })
 
-test('messages.json', () => {
-  const { cases } = load<MessagesCase>('messages', messageVectors(arena))
+test('ratchet.json', () => {
+  const { cases } = load('ratchet', ratchetVectors(arena))
   for (const c of cases) {
     let { state } = respondTo(c, c.handshake, null)
     for (const [index, step] of c.steps.entries()) {
@@ -165,8 +96,8 @@ test('messages.json', () => {
   }
 })
 
-test('envelopes.json', () => {
-  const { cases } = load('envelopes', envelopeVectors(arena))
+test('envelope.json', () => {
+  const { cases } = load('envelope', envelopeVectors(arena))
   for (const c of cases) {
     const bytes = fromHex(c.bytes)
     expect(
@@ -229,8 +160,3 @@ describe('the second implementation', () => {
     expect({ ciphertext: ours.ciphertext, commit: ours.commit }).toEqual(theirs)
   })
 })
-
-function expectEnoughFailures(cases: readonly { readonly expect: string }[]): void {
-  const ok = cases.filter((c) => c.expect === 'ok').length
-  expect(cases.length - ok).toBeGreaterThanOrEqual(ok)
-}

@@ -11,20 +11,25 @@ import { memory, type Region } from './native.js'
 /** Pieces start at multiples of this many bytes: keeps the free list short and every piece aligned for native code. */
 const GRAIN = 32
 
-/** Only `withSecret` reads this map, so a SecretBytes by itself gives nobody its bytes. */
-const views = new WeakMap<SecretBytes, Uint8Array>()
+/** Only `withSecret` calls this, so a SecretBytes by itself gives nobody its bytes. */
+let viewOf: (secret: SecretBytes) => Uint8Array | undefined
 const INSPECT = Symbol.for('nodejs.util.inspect.custom')
 
 /** A handle on secret bytes in an arena. Printing, serialising or inspecting it shows only its length. */
 export class SecretBytes {
   readonly length: number
+  #view: Uint8Array | undefined
   #release: (() => void) | undefined
+
+  static {
+    viewOf = (secret) => secret.#view
+  }
 
   /** @internal Made by {@link SecretArena.allocate} only. */
   constructor(view: Uint8Array, release: () => void) {
     this.length = view.length
     this.#release = release
-    views.set(this, view)
+    this.#view = view
   }
 
   get destroyed(): boolean {
@@ -36,7 +41,7 @@ export class SecretBytes {
     const release = this.#release
     if (release === undefined) return
     this.#release = undefined
-    views.delete(this)
+    this.#view = undefined
     release()
   }
 
@@ -124,11 +129,10 @@ export class SecretArena {
     if (region === undefined) throw new ProtocolError('KeyStorage', 'the secret arena is closed', { reason: 'locked' })
     const space = Math.max(GRAIN, roundUp(length))
     const offset = this.#take(space)
-    const view = region.subarray(offset, offset + length)
-    const secret: SecretBytes = new SecretBytes(new Uint8Array(view.buffer, view.byteOffset, length), () => {
+    const secret: SecretBytes = new SecretBytes(new Uint8Array(region.buffer, region.byteOffset + offset, length), () => {
       this.#live.delete(secret)
       if (this.#region === undefined) return
-      memory.sodium_memzero(region.subarray(offset, offset + space))
+      memory.sodium_memzero(new Uint8Array(region.buffer, region.byteOffset + offset, space))
       this.#give(offset, space)
     })
     this.#live.add(secret)
@@ -197,7 +201,7 @@ export class SecretArena {
  * @throws ProtocolError KeyStorage(accessControlFailed) when the secret was destroyed
  */
 export function withSecret<T>(secret: SecretBytes, fn: (bytes: Uint8Array) => T): T {
-  const view = views.get(secret)
+  const view = viewOf(secret)
   if (view === undefined) throw new ProtocolError('KeyStorage', 'this secret was destroyed', { reason: 'accessControlFailed' })
   const result = fn(view)
   if (result instanceof Promise) throw new TypeError('withSecret takes a synchronous function')
@@ -215,9 +219,14 @@ export function secretFrom(arena: SecretArena, source: Uint8Array): SecretBytes 
   }
 }
 
-/** Overwrites bytes with zeros in a way that the compiler cannot leave out. */
+/**
+ * Overwrites bytes with zeros in a way that the compiler cannot leave out. Arrays of up to 64 bytes lie on V8's heap
+ * until native code asks for their address and gets a copy elsewhere: they are filled where they are first.
+ */
 export function wipe(bytes: Uint8Array): void {
-  if (bytes.length > 0) memory.sodium_memzero(bytes)
+  if (bytes.length === 0) return
+  bytes.fill(0)
+  memory.sodium_memzero(bytes)
 }
 
 function roundUp(length: number): number {

@@ -6,7 +6,7 @@
 import { ProtocolError } from '@tallystick/primitives/errors'
 import { decode, encode } from './cbor.js'
 import type { PrekeyKind } from './envelope.js'
-import { fields, fixedBytes, type RawFields, uint32, variableBytes } from './envelope-fields.js'
+import { fields, fixedBytes, optionalUint32, type RawFields, uint32, variableBytes } from './envelope-fields.js'
 
 export const BUNDLE_VERSION = 1
 /** A certificate (at most 4 KiB), one KEM key (1568 bytes), two curve keys, two signatures. */
@@ -45,17 +45,20 @@ export interface Bundle {
   readonly spk: SignedPrekey
   readonly pq: KemPrekey
   readonly opk?: OneTimePrekey
+  /** The highest epoch that the giver has had with the fetching peer; absent when it has had none. */
+  readonly epoch?: number
 }
 
 /** @throws ProtocolError Serialization when a field has the wrong size or type */
 export function encodeBundle(bundle: Bundle): Uint8Array {
-  const { certificate, spk, pq, opk } = bundle
+  const { certificate, spk, pq, opk, epoch } = bundle
   const bytes = encode({
     v: BUNDLE_VERSION,
     certificate,
     spk: { ...spk },
     pq: { ...pq },
     ...(opk === undefined ? {} : { opk: { ...opk } }),
+    ...(epoch === undefined ? {} : { epoch }),
   })
   decodeBundle(bytes)
   return bytes
@@ -65,15 +68,17 @@ export function encodeBundle(bundle: Bundle): Uint8Array {
 export function decodeBundle(bytes: Uint8Array): Bundle {
   const raw = fields(decode(bytes, { maxBytes: MAX_BUNDLE_BYTES, maxDepth: 2, maxItems: BUNDLE_ITEMS }), 'bundle')
   if (uint32(raw, 'v') !== BUNDLE_VERSION) throw new ProtocolError('UnsupportedVersion', 'bundle: this version is unknown here')
-  exactly(raw, ['v', 'certificate', 'spk', 'pq'], ['opk'])
+  exactly(raw, ['v', 'certificate', 'spk', 'pq'], ['opk', 'epoch'])
   const spk = exactly(fields(raw['spk'], 'spk'), ['id', 'key', 'signature'])
   const pq = exactly(fields(raw['pq'], 'pq'), ['id', 'key', 'signature', 'kind'])
   const kind = pq['kind']
   if (kind !== 'one-time' && kind !== 'last-resort') throw new ProtocolError('Serialization', 'pq: kind')
+  const epoch = optionalUint32(raw, 'epoch')
   const bundle: Bundle = {
     certificate: variableBytes(raw, 'certificate', 1, MAX_CERTIFICATE_BYTES),
     spk: { id: uint32(spk, 'id'), key: fixedBytes(spk, 'key', 32), signature: fixedBytes(spk, 'signature', 64) },
     pq: { id: uint32(pq, 'id'), key: fixedBytes(pq, 'key', 1568), signature: fixedBytes(pq, 'signature', 64), kind },
+    ...(epoch === undefined ? {} : { epoch }),
   }
   if (!('opk' in raw)) return bundle
   const opk = exactly(fields(raw['opk'], 'opk'), ['id', 'key'])

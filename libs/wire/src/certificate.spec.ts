@@ -3,7 +3,18 @@ import { describe, expect, it } from 'vitest'
 import { fromHex, toHex } from '@tallystick/primitives/bytes'
 import { DAY, NOW, testFleet, testKey } from '../test/fixtures.js'
 import { decode, encode } from './cbor.js'
-import { CERTIFICATE_MAX_LIFETIME_MS, CLOCK_SKEW_MS, issueCertificate, logVkey, readCertificate } from './certificate.js'
+import {
+  CERTIFICATE_MAX_BYTES,
+  CERTIFICATE_MAX_LIFETIME_MS,
+  CLOCK_SKEW_MS,
+  issueCertificate,
+  logVkey,
+  MAX_SUCCESSION,
+  readCertificate,
+  succeeds,
+  successionMessage,
+  type SuccessionLink,
+} from './certificate.js'
 import { decodeVkey, encodeVkey, fingerprint, fleetIdOf, keyFromPeerId, peerIdFromKey, verifierKey } from './keys.js'
 
 const acme = testFleet('acme')
@@ -91,6 +102,109 @@ describe('fleet certificate', () => {
     expect(() => readCertificate(new Uint8Array(4097), NOW)).toThrow(code('Serialization'))
     expect(() => readCertificate(new Uint8Array(0), NOW)).toThrow(code('Serialization'))
     expect(() => testFleet('acme', { notBefore: NOW, notAfter: NOW - DAY })).toThrow(code('Serialization'))
+  })
+})
+
+describe('succession', () => {
+  const keys = Array.from({ length: MAX_SUCCESSION + 2 }, (_, i) => (i === 0 ? acme.root : testKey(`acme/root/${i}`)))
+  const link = (from: number, to = from + 1): SuccessionLink => ({
+    key: keys[from]!.publicKey,
+    signature: keys[from]!.sign(successionMessage(keys[to]!.publicKey, acme.fleetId)),
+  })
+  const chain = (links: number) => Array.from({ length: links }, (_, i) => link(i))
+  const fieldsOf = (succession: SuccessionLink[], present = succession.length) => ({
+    ...acme.fields,
+    signKey: keys[present]!.publicKey,
+    sequence: present + 1,
+    succession,
+  })
+
+  /** Signed by the present key without the checks of the issuer. */
+  function unchecked(succession: unknown, present: number): Uint8Array {
+    const { payload } = decode(acme.certificate) as { payload: Uint8Array }
+    const signKey = keys[present]!.publicKey
+    const changed = encode({ ...(decode(payload) as object), signKey, succession } as never)
+    return encode({ payload: changed, signature: keys[present]!.sign(changed) })
+  }
+
+  it.each([1, 2, MAX_SUCCESSION])('of %i links keeps the fleet id and verifies', (links) => {
+    const certificate = issueCertificate(fieldsOf(chain(links)), keys[links]!.sign)
+    const read = readCertificate(certificate, NOW)
+    expect(read).toMatchObject({ fleetId: acme.fleetId, signKey: keys[links]!.publicKey, sequence: links + 1 })
+    expect(read.succession).toEqual(chain(links))
+    for (let i = 0; i < links; i++) expect(succeeds(read, keys[i]!.publicKey)).toBe(true)
+    expect(succeeds(read, keys[links]!.publicKey)).toBe(false)
+  })
+
+  it('the longest one, with all that a certificate may hold, fits', () => {
+    const peerIds = Array.from({ length: 8 }, (_, i) => peerIdFromKey(testKey(`p${i}`).publicKey))
+    const suites = Array.from({ length: 8 }, (_, i) => `SUITE-WITH-LEN-${i}`)
+    const fields = { ...fieldsOf(chain(MAX_SUCCESSION)), peerIds, suites, displayName: '€'.repeat(100) }
+    const certificate = issueCertificate(fields, keys[MAX_SUCCESSION]!.sign)
+    expect(certificate.length).toBeLessThan(CERTIFICATE_MAX_BYTES)
+    expect(readCertificate(certificate, NOW)).toMatchObject({ peerIds, suites })
+  })
+
+  it('a certificate without one is what it was, byte for byte', () => {
+    expect(issueCertificate({ ...acme.fields }, acme.root.sign)).toEqual(acme.certificate)
+    expect(readCertificate(acme.certificate, NOW)).not.toHaveProperty('succession')
+    expect(succeeds(readCertificate(acme.certificate, NOW), acme.root.publicKey)).toBe(false)
+  })
+
+  it('the signed message is domain, next key and fleet id', () => {
+    const next = keys[1]!.publicKey
+    expect(Buffer.from(successionMessage(next, acme.fleetId))).toEqual(
+      Buffer.concat([Buffer.from('tallystick/succession/v1'), next, Buffer.from(acme.fleetId)]),
+    )
+  })
+
+  const flipped = ({ key, signature }: SuccessionLink) => ({ key, signature: signature.map((byte, i) => (i === 9 ? byte ^ 1 : byte)) })
+  it.each<[string, unknown, number, string]>([
+    ['an empty list', [], 0, 'Serialization'],
+    ['nine links', chain(9), 9, 'Serialization'],
+    ['a link without a signature', [{ key: keys[0]!.publicKey }], 1, 'Serialization'],
+    ['a link with another field', [{ ...link(0), next: 1 }], 1, 'Serialization'],
+    ['a short key', [{ ...link(0), key: keys[0]!.publicKey.slice(1) }], 1, 'Serialization'],
+    ['a short signature', [{ ...link(0), signature: link(0).signature.slice(1) }], 1, 'Serialization'],
+    ['no list', link(0), 1, 'Serialization'],
+    ['the present key as its own predecessor', [link(0, 0)], 0, 'Serialization'],
+    ['a circle', [link(0), link(1, 0), link(0, 2)], 2, 'Serialization'],
+    ['a changed signature', [flipped(link(0))], 1, 'InvalidSignature'],
+    ['a changed signature in the middle', [link(0), flipped(link(1)), link(2)], 3, 'InvalidSignature'],
+    ['a link to another key than the next', [link(0, 2)], 1, 'InvalidSignature'],
+    ['a missing link', [link(0), link(2)], 3, 'InvalidSignature'],
+    ['the first link missing', [link(1)], 2, 'InvalidSignature'],
+    ['links in the wrong order', [link(1), link(0)], 2, 'InvalidSignature'],
+    [
+      'a link signed by the successor',
+      [{ key: keys[0]!.publicKey, signature: keys[1]!.sign(successionMessage(keys[1]!.publicKey, acme.fleetId)) }],
+      1,
+      'InvalidSignature',
+    ],
+    [
+      'a link for another fleet',
+      [{ key: keys[0]!.publicKey, signature: keys[0]!.sign(successionMessage(keys[1]!.publicKey, fleetIdOf(keys[1]!.publicKey))) }],
+      1,
+      'InvalidSignature',
+    ],
+    [
+      'a stranger who takes the fleet id',
+      [{ key: testKey('mallory').publicKey, signature: testKey('mallory').sign(successionMessage(keys[1]!.publicKey, acme.fleetId)) }],
+      1,
+      'InvalidSignature',
+    ],
+  ])('must fail: %s', (_name, succession, present, expected) => {
+    expect(() => readCertificate(unchecked(succession, present), NOW)).toThrow(code(expected))
+  })
+
+  it('must fail: the replaced key cannot go on issuing, nor can a successor leave the succession out', () => {
+    const fields = fieldsOf(chain(1))
+    expect(() => issueCertificate(fields, keys[0]!.sign)).toThrow(code('InvalidSignature'))
+    expect(() => issueCertificate({ ...fields, succession: [flipped(link(0))] }, keys[1]!.sign)).toThrow(code('InvalidSignature'))
+    expect(() => issueCertificate(fieldsOf(chain(9)), keys[9]!.sign)).toThrow(code('Serialization'))
+    const { payload } = decode(acme.certificate) as { payload: Uint8Array }
+    const changed = encode({ ...(decode(payload) as object), signKey: keys[1]!.publicKey } as never)
+    expect(() => readCertificate(encode({ payload: changed, signature: keys[1]!.sign(changed) }), NOW)).toThrow(code('InvalidSignature'))
   })
 })
 

@@ -73,6 +73,20 @@ describe('envelope', () => {
     expect('opkId' in decodeHandshake(encode(without(handshake, 'opkId')))).toBe(false)
   })
 
+  test('a reset is spelled one way, and continues nothing', () => {
+    expect(decodeHandshake(encodeHandshake({ ...handshake, reset: true })).reset).toBe(true)
+    expect('reset' in decodeHandshake(encodeHandshake(handshake))).toBe(false)
+    for (const reset of [false, 1, null, 'true']) expect(codeOf(() => decodeHandshake(encode({ ...handshake, reset })))).toBe('Serialization')
+    expect(codeOf(() => encodeHandshake({ ...handshake, reset: true, continuity: filled(32) }))).toBe('Serialization')
+    expect(codeOf(() => decodeHandshake(encode({ ...handshake, reset: true, continuity: filled(32) })))).toBe('Serialization')
+  })
+
+  test('a bundle may name the highest epoch with the peer that fetches it', () => {
+    expect(decodeBundle(encodeBundle({ ...bundle, epoch: 0xffff_ffff })).epoch).toBe(0xffff_ffff)
+    expect('epoch' in decodeBundle(encodeBundle(bundle))).toBe(false)
+    for (const epoch of [-1, 2 ** 32, '7', null]) expect(codeOf(() => decodeBundle(encode({ ...wireBundle, epoch })))).toBe('Serialization')
+  })
+
   test('the largest one fits, and a longer one is refused before it is parsed', () => {
     const largest = encodeEnvelope({ ...parts, ciphertext: new Uint8Array(MAX_PLAINTEXT_BYTES + 32 * 1024 + 16) })
     expect(largest.length).toBeLessThan(MAX_ENVELOPE_BYTES)

@@ -6,6 +6,7 @@
 import { ProtocolError } from '@tallystick/primitives/errors'
 import { sha256 } from '@tallystick/primitives/hash'
 import { decode, encode } from './cbor.js'
+import { readPlainEnvelope, readPlainHeader } from './envelope-layout.js'
 import { fields, fixedBytes, optionalUint32, uint32, variableBytes } from './envelope-fields.js'
 
 export const ENVELOPE_VERSION = 1
@@ -60,6 +61,8 @@ export interface Handshake {
   readonly certificateDigest: Uint8Array
   /** 32 bytes: SHA-256 of the old session's exporter that salts this handshake; absent in a first session. */
   readonly continuity?: Uint8Array
+  /** This session starts over and continues nothing; never together with `continuity`. @see docs/spec/session.md §7.2 */
+  readonly reset?: true
 }
 
 export type PrekeyKind = 'one-time' | 'last-resort'
@@ -96,6 +99,8 @@ export function encodeHeader(header: Header): Uint8Array {
 
 /** @throws ProtocolError Serialization, UnsupportedVersion */
 export function decodeHeader(bytes: Uint8Array): Header {
+  const plain = readPlainHeader(bytes)
+  if (plain !== undefined) return plain
   const raw = fields(decode(bytes, { maxBytes: MAX_HEADER_BYTES, maxDepth: 1, maxItems: HEADER_ITEMS }), 'header')
   // Before the other fields: another version may have others.
   const version = uint32(raw, 'v')
@@ -137,8 +142,15 @@ export function decodeHandshake(bytes: Uint8Array): Handshake {
     kemCiphertext: fixedBytes(raw, 'kemCiphertext', 1568),
     certificateDigest: fixedBytes(raw, 'certificateDigest', 32),
     ...('continuity' in raw ? { continuity: fixedBytes(raw, 'continuity', 32) } : {}),
+    ...('reset' in raw ? { reset: isReset(raw) } : {}),
   }
   return onlyKnown(raw, handshake, 'handshake')
+}
+
+/** `false` would be a second encoding of its absence, and a session that starts over continues nothing. */
+function isReset(raw: Record<string, unknown>): true {
+  if (raw['reset'] !== true || 'continuity' in raw) throw new ProtocolError('Serialization', 'handshake: reset')
+  return true
 }
 
 /** @throws ProtocolError Serialization */
@@ -150,11 +162,17 @@ export function encodeEnvelope(parts: EnvelopeParts): Uint8Array {
 /**
  * Strict and bounded: nothing is allocated beyond the input's own size, and every accepted input is the one encoding
  * of what it holds.
- * @param bytes at most 4 MiB + 64 KiB
+ * @param bytes at most 4 MiB + 64 KiB; header and ciphertext of the result may be views into them
  * @throws ProtocolError Serialization; UnsupportedVersion for a version or suite this code does not know
  * @see docs/spec/envelope.md §1
  */
 export function decodeEnvelope(bytes: Uint8Array): Envelope {
+  const plain = readPlainEnvelope(bytes)
+  if (plain !== undefined && bytes.length <= MAX_ENVELOPE_BYTES && plain.ciphertext.length >= MIN_CIPHERTEXT_BYTES) {
+    const { headerBytes, commit, ciphertext } = plain
+    if (headerBytes.length > 0)
+      return { header: decodeHeader(headerBytes), headerBytes, commit, handshakeBytes: new Uint8Array(0), ciphertext }
+  }
   const raw = fields(decode(bytes, { maxBytes: MAX_ENVELOPE_BYTES, maxDepth: 1, maxItems: ENVELOPE_ITEMS }), 'envelope')
   const headerBytes = variableBytes(raw, 'header', 1, MAX_HEADER_BYTES)
   const header = decodeHeader(headerBytes)

@@ -6,6 +6,7 @@ import { ProtocolError } from '@tallystick/primitives/errors'
 import { logVkey, readCertificate } from '@tallystick/wire/certificate'
 import type { Api } from '../api.js'
 import { CommandError, EXIT, type ExitCode, type Printer } from '../outcome.js'
+import { allPeers } from './peer.js'
 
 interface Check {
   readonly name: string
@@ -15,6 +16,13 @@ interface Check {
 }
 
 const HEALTH_MS = 5_000
+/** Key states that a person should know of, and what they mean. @see docs/runbooks/resync.md */
+const KEY_FAULTS: Readonly<Record<string, string>> = {
+  'identity-changed': 'has new identity keys that nobody has approved (`peer verify`)',
+  'rotation-blocked': 'cannot be reached for a new epoch, messages wait',
+  resync: 'needs a new session (`keys status`)',
+  suspect: 'sent messages that do not open',
+}
 
 export async function doctor(api: Api, print: Printer): Promise<ExitCode> {
   const checks: Check[] = []
@@ -54,12 +62,33 @@ export async function doctor(api: Api, print: Printer): Promise<ExitCode> {
     return `checkpoint of ${verifyCheckpoint(note, [key], key.name).size} events, signed by the certificate’s log key`
   })
   await check('peers', async () => {
-    const { items } = await api.get<{ items: { displayName: string; state: string; cause: string | null }[] }>('/v1/peers?limit=100')
-    const stuck = items
+    const peers = await allPeers(api)
+    const stuck = peers
       .filter((peer) => peer.state === 'pending')
       .map((peer) => `${peer.displayName} is pending${peer.cause === null ? '' : ` (${peer.cause})`}`)
     if (stuck.length > 0) throw new CommandError(EXIT.unreachable, stuck.join(', '))
-    return `${items.length} pinned`
+    return `${peers.length} pinned`
+  })
+  await check('keys', async () => {
+    const peers = (await allPeers(api)).filter((peer) => peer.state === 'active')
+    const of = (state: string) => peers.filter((peer) => peer.keyState === state)
+    const faults = Object.entries(KEY_FAULTS).flatMap(([state, text]) => of(state).map((peer) => `${peer.displayName} ${text}`))
+    if (faults.length > 0) throw new CommandError(of('identity-changed').length > 0 ? EXIT.integrity : EXIT.unreachable, faults.join('; '))
+    return `${peers.length} peers understood`
+  })
+  await check('custody', async () => {
+    const { provider, memory, prekeys } = await api.get<{
+      provider: string
+      memory: { arenaBytes: number; lockedBytes: number; locked: boolean; excludedFromCoreDumps: boolean }
+      prekeys: { kind: string; available: number }[]
+    }>('/v1/custody')
+    const faults = [
+      ...(memory.locked && memory.lockedBytes >= memory.arenaBytes ? [] : ['keys lie in memory that is not locked']),
+      ...(memory.excludedFromCoreDumps ? [] : ['a core dump would hold keys']),
+      ...prekeys.filter(({ available }) => available === 0).map(({ kind }) => `no ${kind} prekey is left`),
+    ]
+    if (faults.length > 0) throw new CommandError(EXIT.integrity, faults.join('; '))
+    return `${provider}, ${memory.lockedBytes} bytes locked`
   })
 
   const exitCode = checks.reduce<ExitCode>((worst, { exitCode: code }) => (code > worst ? code : worst), EXIT.ok)

@@ -1,13 +1,15 @@
-/** GET /v1/fleet: who we are, and the invitation that others pin us with. */
+/** /v1/fleet: who we are, the invitation that others pin us with, and new identity keys after a suspected compromise. */
 import { Controller, Inject } from '@nestjs/common'
 import { relayIdentity } from '@tallystick/contracts/relay'
 import { logVkey } from '@tallystick/wire/certificate'
 import { encodeInvitation } from '@tallystick/wire/invitation'
+import { fleetId } from '@tallystick/contracts/call'
 import { z } from 'zod'
 import { APP, type App } from '../app.js'
 import { base64Url, hex, hexDigest, time } from '../http/page.js'
 import { Called, route, Serves, type Call } from '../http/route.js'
 import { Refused } from '../refused.js'
+import { renewIdentity, type Renewed } from './renew-identity.js'
 
 export const fleetView = z
   .strictObject({
@@ -36,6 +38,25 @@ const getFleet = route({
   status: 200,
   response: fleetView,
   problems: [503],
+})
+
+const renew = route({
+  method: 'POST',
+  path: '/v1/fleet/renew-identity',
+  scope: 'keys:write',
+  tag: 'fleet',
+  summary: 'Suspected compromise: new identity keys, all sessions wiped; every peer has to approve the new fingerprint',
+  status: 200,
+  body: z.strictObject({ confirm: fleetId.describe("This fleet's own id: a slip must not do this") }),
+  response: z.strictObject({
+    fleetId: z.string(),
+    sequence: z.int().describe('Of the new certificate'),
+    fingerprint: z.string().describe('To be read to every peer'),
+    sessionsWiped: z.int(),
+    prekeysDestroyed: z.int(),
+    repeated: z.boolean().describe('This request had been carried out before; nothing was done now'),
+  }),
+  problems: [409],
 })
 
 @Controller()
@@ -68,5 +89,11 @@ export class FleetController {
       logVkey: logVkey(fields),
       invitation: encodeInvitation({ certificate, multiaddrs }),
     }
+  }
+
+  @Serves(renew)
+  async renew(@Called() { client, body, request }: Call<typeof renew>): Promise<Renewed> {
+    const key = request.headers['idempotency-key']
+    return await renewIdentity(this.app, client, body.confirm, typeof key === 'string' ? key : undefined)
   }
 }

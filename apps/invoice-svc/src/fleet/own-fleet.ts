@@ -1,7 +1,9 @@
 /** This fleet's own identity, asked of session-svc and kept for a few seconds. */
 import { sessionFleet } from '@tallystick/contracts/session'
 import { RpcFault } from '@tallystick/nats-rpc/fault'
+import { verify } from '@tallystick/primitives/ed25519'
 import { readCertificate, type ReadCertificate } from '@tallystick/wire/certificate'
+import { readStatement } from '@tallystick/wire/document'
 import type { Rpc } from '../app.js'
 import type { Limits } from '../limits.js'
 import { Refused } from '../refused.js'
@@ -12,6 +14,12 @@ export interface FleetIdentity {
   readonly fingerprint: string
   readonly certificate: Uint8Array
   readonly fields: ReadCertificate
+}
+
+/** Whether a statement of session-svc was made with the key of this certificate. */
+export function isSignedBy({ fields }: Pick<FleetIdentity, 'fields'>, statement: Uint8Array): boolean {
+  const { payload, signature } = readStatement(statement)
+  return verify(fields.signKey, payload, signature)
 }
 
 export class OwnFleet {
@@ -42,6 +50,11 @@ export class OwnFleet {
     }
     this.#known = { identity, until: now + this.deps.limits.fleetCacheMs }
     return identity
+  }
+
+  /** What is kept may be of yesterday: the next call asks again. */
+  forget(): void {
+    this.#known = undefined
   }
 
   /** As `identity`; while session-svc is away, the newest that it said. The fleet id in it never changes. */

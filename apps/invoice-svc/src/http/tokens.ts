@@ -14,6 +14,8 @@ export const SCOPES = [
   'verdicts:write',
   'audit:read',
   'ops:read',
+  // Identity keys and their custody: the administrator's alone.
+  'keys:write',
 ] as const
 export type Scope = (typeof SCOPES)[number]
 

@@ -1,27 +1,26 @@
 /** The effects of one received message, in the transaction of its peer's batch. */
-import { newAuditEvent } from '@tallystick/audit-outbox/outbox'
 import type { AuditEvent } from '@tallystick/contracts/audit-events'
 import type { ErrorCode } from '@tallystick/contracts/codes'
 import { toJson } from '@tallystick/invoice-domain/record'
 import { nextShareState, type ShareState } from '@tallystick/invoice-domain/share'
 import { summarise } from '@tallystick/invoice-domain/summary'
 import { leafHash } from '@tallystick/merkle-log/tree'
-import { CLOCK_SKEW_MS } from '@tallystick/wire/certificate'
+import { certificateDigest, CLOCK_SKEW_MS } from '@tallystick/wire/certificate'
 import type { ReceiptBody } from '@tallystick/wire/messages'
-import { SERVICE_ACTOR, type App, type Tx } from '../app.js'
+import type { Payload } from '@tallystick/wire/payload'
+import type { App, Tx } from '../app.js'
 import { recordSharing } from '../audit/sharing.js'
 import { asJson } from '../documents/document.store.js'
 import { recordChange } from '../events/change.store.js'
-import { owned } from '../http/page.js'
+import { hex, owned } from '../http/page.js'
 import { newId } from '../ids.js'
-import { advanceShares, noteShare } from '../shares/share.store.js'
+import { noteShare } from '../shares/share.store.js'
+import { applyReceipt } from './apply-receipt.js'
 import { insertTaken, takenMessage, useNonce } from './inbound.store.js'
 import type { ReceivedMessage } from './read-message.js'
 
 export interface Arrival {
   readonly peer: string
-  readonly certificate: Uint8Array
-  readonly certificateDigest: string
   /** Ours. */
   readonly ownCertificate: Uint8Array
   readonly envelopeDigest: Uint8Array
@@ -32,7 +31,7 @@ export interface Arrival {
 
 export type Effect =
   | { readonly outcome: 'taken'; readonly receipt?: ReceiptBody['items'][number]; readonly events: AuditEvent[] }
-  /** The same message came under another envelope: it has its receipt. */
+  /** The same message came under another envelope: it had its answer. */
   | { readonly outcome: 'repeated' }
   | { readonly outcome: 'refused'; readonly code: ErrorCode; readonly reason: string; readonly replay?: true }
 
@@ -72,7 +71,7 @@ async function applyKind(app: App, tx: Tx, arrival: Arrival, message: ReceivedMe
     case 'document':
       return await applyDocument(tx, arrival, message)
     case 'receipt':
-      return await applyReceipt(app, tx, arrival, message)
+      return { outcome: 'taken', events: await applyReceipt(app, tx, arrival.peer, message, arrival.at) }
     case 'verdict':
       return await applyVerdict(app, tx, arrival, message)
     case 'log-proof':
@@ -83,11 +82,11 @@ async function applyKind(app: App, tx: Tx, arrival: Arrival, message: ReceivedMe
 async function applyDocument(
   tx: Tx,
   arrival: Arrival,
-  { payload, document, documentId, statement, statementBytes }: Of<'document'>,
+  { payload, document, documentId, statement, statementBytes, certificate }: Of<'document'>,
 ): Promise<Effect> {
   const { peer, at } = arrival
   const known = await tx.inbox.findUnique({ where: { peer_documentId: { peer, documentId } }, select: { contentDigest: true } })
-  const item = { messageId: payload.id, contentDigest: payload.contentDigest, at: at.getTime() }
+  const item = storedItem(payload, at)
   if (known !== null) {
     if (!Buffer.from(known.contentDigest).equals(payload.contentDigest))
       return { outcome: 'refused', code: 'Conflict', reason: 'this document id came before with another content' }
@@ -107,7 +106,7 @@ async function applyDocument(
       body: owned(payload.body),
       contentDigest: owned(payload.contentDigest),
       statement: owned(statementBytes),
-      certificate: owned(arrival.certificate),
+      certificate: owned(certificate),
       ownCertificate: owned(arrival.ownCertificate),
       state: 'received',
       receivedAt: at,
@@ -121,7 +120,7 @@ async function applyDocument(
         {
           check: 'certificate',
           ok: true,
-          how: `the pinned certificate of ${peer} (SHA-256 ${arrival.certificateDigest}) verifies and is in its term`,
+          how: `the pinned certificate of ${peer} (SHA-256 ${hex(certificateDigest(certificate))}) verifies and is in its term`,
         },
         {
           check: 'document-signature',
@@ -142,36 +141,7 @@ async function applyDocument(
     contentDigest: payload.contentDigest,
     at,
   })
-  return { outcome: 'taken', receipt: { ...item, status: 'stored' }, events }
-}
-
-/** A receipt counts for a share only if it names the digest that was sent. */
-async function applyReceipt(app: App, tx: Tx, { peer, at }: Arrival, { body, payload }: Of<'receipt'>): Promise<Effect> {
-  const ids = body.items.map((item) => item.messageId).sort()
-  const sent = await tx.message.findMany({ where: { id: { in: ids }, peer }, select: { id: true, contentDigest: true } })
-  const events: AuditEvent[] = []
-  const confirmed: string[] = []
-  for (const item of body.items) {
-    const message = sent.find((row) => row.id === item.messageId)
-    if (message === undefined) continue
-    if (Buffer.from(message.contentDigest).equals(item.contentDigest)) confirmed.push(message.id)
-    else
-      events.push(
-        newAuditEvent({
-          type: 'VerificationFailed',
-          actor: SERVICE_ACTOR,
-          at: at.getTime(),
-          id: newId(),
-          body: { peer, messageId: message.id, what: 'content-digest', code: 'VerificationFailed' },
-        }),
-      )
-  }
-  await tx.share.updateMany({
-    where: { messageId: { in: confirmed }, receipt: null },
-    data: { receipt: owned(payload.body), receiptAt: at },
-  })
-  await advanceShares(app, tx, confirmed, 'delivered', at)
-  return { outcome: 'taken', events }
+  return { outcome: 'taken', receipt: item, events }
 }
 
 async function applyVerdict(app: App, tx: Tx, { peer, at }: Arrival, { body, payload, statementBytes }: Of<'verdict'>): Promise<Effect> {
@@ -222,10 +192,10 @@ async function applyVerdict(app: App, tx: Tx, { peer, at }: Arrival, { body, pay
     contentDigest: payload.contentDigest,
     at,
   })
-  return { outcome: 'taken', events }
+  return { outcome: 'taken', receipt: storedItem(payload, at), events }
 }
 
-async function applyLogProof(tx: Tx, { peer, at }: Arrival, { body }: Of<'log-proof'>): Promise<Effect> {
+async function applyLogProof(tx: Tx, { peer, at }: Arrival, { body, payload }: Of<'log-proof'>): Promise<Effect> {
   const { documentId } = body
   const shared = await tx.share.count({ where: { documentId, peer } })
   const received = shared > 0 ? 1 : await tx.inbox.count({ where: { documentId, peer } })
@@ -251,5 +221,9 @@ async function applyLogProof(tx: Tx, { peer, at }: Arrival, { body }: Of<'log-pr
       },
     })
   }
-  return { outcome: 'taken', events: [] }
+  return { outcome: 'taken', receipt: storedItem(payload, at), events: [] }
+}
+
+function storedItem(payload: Payload, at: Date): ReceiptBody['items'][number] {
+  return { messageId: payload.id, contentDigest: payload.contentDigest, status: 'stored', at: at.getTime() }
 }

@@ -9,8 +9,7 @@ import type { ErrorCode } from '@tallystick/contracts/codes'
 import type { invoiceDeliver } from '@tallystick/contracts/invoice'
 import { sessionAcknowledge, sessionOpen } from '@tallystick/contracts/session'
 import { RpcFault } from '@tallystick/nats-rpc/fault'
-import { contentDigest } from '@tallystick/wire/payload'
-import { encodeReceipt, type ReceiptBody } from '@tallystick/wire/messages'
+import type { ReceiptBody } from '@tallystick/wire/messages'
 import { now, SERVICE_ACTOR, type App, type Tx } from '../app.js'
 import type { FleetIdentity } from '../fleet/own-fleet.js'
 import { hex } from '../http/page.js'
@@ -18,17 +17,28 @@ import { newId } from '../ids.js'
 import { batchesOf } from '../messages/batches.js'
 import { enqueueMessage } from '../messages/message.store.js'
 import { isAway } from '../messages/outcome.js'
-import { peerById, type PeerRow } from '../peers/peer.store.js'
+import { enqueueReceipt, enqueueStatus } from '../messages/receipts.js'
+import { askOrAway, keepPeerKeys } from '../peers/peer-keys.js'
+import { lockPeer, peerById, type PeerRow } from '../peers/peer.store.js'
 import { Refused } from '../refused.js'
 import { applyMessage, type Arrival } from './apply-message.js'
-import { decidedEnvelopes, insertRefused, replaceRefusedReceipt, takenMessage, type InboundRow } from './inbound.store.js'
+import {
+  decidedEnvelopes,
+  insertRefused,
+  repeatReceipt,
+  replaceRefusedReceipt,
+  settlePlace,
+  takenMessage,
+  type InboundRow,
+} from './inbound.store.js'
 import { readMessage, Unacceptable, type ReceivedMessage } from './read-message.js'
+import { noteClaim, receivedFrom } from './sequence.store.js'
 
 type Item = RequestOf<typeof invoiceDeliver>['items'][number]
 type Answer = ResponseOf<typeof invoiceDeliver>['items'][number]
 type Opened = ResponseOf<typeof sessionOpen>['items'][number]
 
-/** Refusals of session-svc that time may lift; every other one is about this envelope and final. */
+/** Refusals of session-svc that time may lift, besides those that say when to come again; every other one is final. */
 const MAY_PASS: readonly ErrorCode[] = [
   'NotReady',
   'Network',
@@ -38,6 +48,11 @@ const MAY_PASS: readonly ErrorCode[] = [
   'Internal',
   'QuotaExceeded',
 ]
+
+/** A new identity or a reset that a person has to approve comes with a time: its envelopes must still be there then. */
+function mayPass({ code, retryAfterMs }: { code: ErrorCode; retryAfterMs?: number | undefined }): boolean {
+  return retryAfterMs !== undefined || MAY_PASS.includes(code)
+}
 
 export async function deliver(app: App, items: readonly Item[]): Promise<Answer[]> {
   const answers = new Map<string, Answer>()
@@ -65,7 +80,7 @@ async function deliverFrom(app: App, fleetId: string, items: readonly Item[]): P
     const known = items.filter((item) => decided.has(hex(item.envelopeDigest)))
     const fresh = items.filter((item) => !decided.has(hex(item.envelopeDigest)))
     const answers = known.map((item) => sameAnswer(decided.get(hex(item.envelopeDigest))!))
-    await app.db.$transaction(async (tx) => await repeatReceipts(app, tx, [...decided.values()]))
+    await app.db.$transaction(async (tx) => await repeatReceipts(app, tx, [...decided.values()], 'mend'))
     for (const batch of batchesOf(fresh, (item) => item.envelope.length, app.limits))
       answers.push(...(await takeBatch(app, peer, own, batch)))
     return await acknowledge(app, answers)
@@ -115,15 +130,35 @@ async function openAndTake(app: App, peer: PeerRow, own: FleetIdentity, items: r
     else if (answer.ok)
       readable.push({
         digest: item.envelopeDigest,
-        message: tryToRead(answer.payload, { certificate: peer.certificate, ownFleetId: own.fleetId, now: app.clock.now() }),
+        message: await readUnderNewest(app, peer, own, answer.payload),
       })
-    else if (MAY_PASS.includes(answer.code)) answers.push({ outcome: 'retry', envelopeDigest: item.envelopeDigest, code: answer.code })
+    else if (mayPass(answer)) answers.push({ outcome: 'retry', envelopeDigest: item.envelopeDigest, code: answer.code })
     else readable.push({ digest: item.envelopeDigest, message: refusedBySession(answer) })
   }
   if (readable.length === 0) return answers
   // In the order in which they were sent, as far as one batch knows it.
   readable.sort((a, b) => seqOf(a.message) - seqOf(b.message))
   return [...answers, ...(await take(app, peer, own, readable))]
+}
+
+/**
+ * A statement that does not verify under the certificate at hand: the peer may have a newer one by now, which
+ * session-svc has and the row here not yet.
+ */
+async function readUnderNewest(app: App, peer: PeerRow, own: FleetIdentity, payload: Uint8Array): Promise<ReceivedMessage | Unacceptable> {
+  const under = (row: PeerRow) =>
+    tryToRead(payload, {
+      certificate: row.certificate,
+      previous: row.previousCertificate,
+      ownFleetId: own.fleetId,
+      now: app.clock.now(),
+    })
+  const first = under(peer)
+  if (!(first instanceof Unacceptable) || first.what !== 'document-signature' || first.code !== 'InvalidSignature') return first
+  const keys = await askOrAway(app, peer.fleetId)
+  if (keys !== 'away' && keys.ok) await keepPeerKeys(app, keys)
+  const newest = await peerById(app.db, peer.fleetId)
+  return newest === null || hex(newest.certificateDigest) === hex(peer.certificateDigest) ? first : under(newest)
 }
 
 function tryToRead(payload: Uint8Array, reader: Parameters<typeof readMessage>[1]): ReceivedMessage | Unacceptable {
@@ -152,18 +187,26 @@ async function take(
 ): Promise<Answer[]> {
   const at = now(app)
   const receiptMessageId = newId()
-  const { answers, receipts, events } = await app.db.$transaction(
+  const { answers, queued, events } = await app.db.$transaction(
     async (tx) => {
       const answers: Answer[] = []
       const receipts: ReceiptBody['items'] = []
       const events: AuditEvent[] = []
+      await lockPeer(tx, peer.fleetId)
+      /** The peer is told how things stand, although nothing of it is stored. */
+      let owed = false
       const refuse = async (digest: Uint8Array<ArrayBuffer>, refusal: Unacceptable, replay: boolean): Promise<Answer> => {
-        if (!(await insertRefused(tx, peer.fleetId, digest, refusal.code, at))) {
+        if (!(await insertRefused(tx, peer.fleetId, digest, refusal.code, at, refusal.place))) {
           // Decided by a delivery that ran beside this one: the envelope has one answer.
           const first = (await decidedEnvelopes(tx, peer.fleetId, [digest])).get(hex(digest))
           if (first !== undefined) return sameAnswer(first)
         }
         events.push(...auditOf(peer.fleetId, digest, refusal, replay, at))
+        if (refusal.place !== undefined) {
+          await noteClaim(tx, peer.fleetId, refusal.place.payload.seq, refusal.place.hash)
+          const { id, contentDigest } = refusal.place.payload
+          receipts.push({ messageId: id, contentDigest, status: 'refused', at: at.getTime() })
+        }
         return { outcome: 'refused', envelopeDigest: digest, code: refusal.code }
       }
       for (const { digest, message } of messages) {
@@ -179,8 +222,6 @@ async function take(
         }
         const arrival: Arrival = {
           peer: peer.fleetId,
-          certificate: peer.certificate,
-          certificateDigest: hex(peer.certificateDigest),
           ownCertificate: own.certificate,
           envelopeDigest: digest,
           receiptMessageId,
@@ -194,38 +235,39 @@ async function take(
             'a message was refused',
           )
           answers.push(
-            await refuse(digest, new Unacceptable(effect.code, undefined, effect.reason, message.payload.id), effect.replay === true),
+            await refuse(
+              digest,
+              new Unacceptable(effect.code, undefined, effect.reason, message.payload.id, message),
+              effect.replay === true,
+            ),
           )
           continue
         }
         if (effect.outcome === 'repeated') {
           const first = await takenMessage(tx, peer.fleetId, message.payload.id)
-          if (first !== null) await repeatReceipts(app, tx, [first])
+          if (first !== null) {
+            await settlePlace(tx, first, digest, message, at)
+            if (await noteClaim(tx, peer.fleetId, message.payload.seq, message.hash)) owed = true
+            await repeatReceipts(app, tx, [first], 'answer')
+          }
         } else {
+          if (await noteClaim(tx, peer.fleetId, message.payload.seq, message.hash)) owed = true
           if (effect.receipt !== undefined) receipts.push(effect.receipt)
           events.push(...effect.events)
         }
         answers.push({ outcome: 'taken', envelopeDigest: digest })
       }
-      if (receipts.length > 0) {
-        const body = encodeReceipt({ items: receipts })
-        await enqueueMessage(tx, {
-          id: receiptMessageId,
-          peer: peer.fleetId,
-          kind: 'receipt',
-          body,
-          contentDigest: contentDigest(body),
-          signedKind: null,
-          documentId: null,
-          at,
-        })
-      }
+      const { part, broke } = await receivedFrom(app, tx, peer.fleetId, at)
+      owed ||= broke
+      if (receipts.length > 0)
+        await enqueueReceipt(tx, receiptMessageId, peer.fleetId, { items: receipts, ...(part === undefined ? {} : { received: part }) }, at)
+      else if (owed) await enqueueStatus(app, tx, peer.fleetId, at)
       await recordAuditEvents(tx, events)
-      return { answers, receipts, events }
+      return { answers, queued: receipts.length > 0 || owed, events }
     },
     { maxWait: 10_000, timeout: 20_000 },
   )
-  if (receipts.length > 0) app.wake.messages()
+  if (queued) app.wake.messages()
   if (events.length > 0) {
     app.wake.audit()
     app.wake.proofs()
@@ -251,18 +293,21 @@ function auditOf(peer: string, digest: Uint8Array, refusal: Unacceptable, replay
 }
 
 /**
- * What was taken before has its receipt already: nothing is sent while that is under way or once its hop is
- * acknowledged. If its hop was refused, the same body goes out as a new message. @see docs/spec/payload.md §5
+ * A message that comes again under another envelope is answered as it was at first: the same receipt goes again. Under
+ * the same envelope it has its answer. A receipt whose hop was refused goes out with the same body as a new message.
+ * @see docs/spec/payload.md §6
  */
-async function repeatReceipts(app: App, tx: Tx, rows: readonly InboundRow[]): Promise<void> {
+async function repeatReceipts(app: App, tx: Tx, rows: readonly InboundRow[], how: 'answer' | 'mend'): Promise<void> {
   const at = now(app)
+  const notAfter = new Date(at.getTime() - app.limits.receiptAgainMs)
   const receipts = new Map(rows.filter((row) => row.outcome === 'taken').map((row) => [row.receiptMessageId, row.peer]))
-  for (const [refused, peer] of receipts) {
+  for (const [receipt, peer] of receipts) {
+    if (receipt === null) continue
+    if (how === 'answer' && (await repeatReceipt(tx, peer, receipt, notAfter, at)) > 0) app.wake.again()
     const id = newId()
-    if (refused === null || !(await replaceRefusedReceipt(tx, peer, refused, id, new Date(at.getTime() - app.limits.receiptAgainMs))))
-      continue
+    if (!(await replaceRefusedReceipt(tx, peer, receipt, id, notAfter))) continue
     const { body, contentDigest } = await tx.message.findUniqueOrThrow({
-      where: { id: refused },
+      where: { id: receipt },
       select: { body: true, contentDigest: true },
     })
     await enqueueMessage(tx, { id, peer, kind: 'receipt', body, contentDigest, signedKind: null, documentId: null, at })

@@ -1,5 +1,6 @@
 /** What came in and was decided on: one row per envelope, so that its replay gets the same answer. */
 import type { ErrorCode } from '@tallystick/contracts/codes'
+import type { Payload } from '@tallystick/wire/payload'
 import type { Db, Tx } from '../app.js'
 import type { InboundModel } from '../gen/models.js'
 import { hex, owned } from '../http/page.js'
@@ -38,10 +39,23 @@ export async function insertTaken(tx: Tx, taken: TakenEnvelope): Promise<boolean
   return inserted === 1
 }
 
-/** @returns false when it was refused before: it has been audited then */
-export async function insertRefused(tx: Tx, peer: string, envelopeDigest: Uint8Array, code: ErrorCode, at: Date): Promise<boolean> {
+/**
+ * @param place of a payload that could be read: its position is settled, and nothing is missing there
+ * @returns false when it was refused before: it has been audited then
+ */
+export async function insertRefused(
+  tx: Tx,
+  peer: string,
+  envelopeDigest: Uint8Array,
+  code: ErrorCode,
+  at: Date,
+  place?: { readonly payload: Payload; readonly hash: Uint8Array },
+): Promise<boolean> {
+  const { seq, prevHash } = place?.payload ?? {}
   const inserted = await tx.$executeRaw`
-    INSERT INTO inbound (peer, envelope_digest, outcome, code, received_at) VALUES (${peer}, ${owned(envelopeDigest)}, 'refused', ${code}, ${at}) ON CONFLICT DO NOTHING`
+    INSERT INTO inbound (peer, envelope_digest, outcome, code, received_at, seq, prev_hash, payload_hash)
+    VALUES (${peer}, ${owned(envelopeDigest)}, 'refused', ${code}, ${at}, ${seq === undefined ? null : BigInt(seq)}::bigint,
+      ${prevHash === undefined ? null : owned(prevHash)}::bytea, ${place === undefined ? null : owned(place.hash)}::bytea) ON CONFLICT DO NOTHING`
   return inserted === 1
 }
 
@@ -62,6 +76,31 @@ export async function replaceRefusedReceipt(tx: Tx, peer: string, refused: strin
       WHERE i.peer = ${peer} AND i.receipt_message_id = ${refused}::uuid AND m.id = i.receipt_message_id AND m.state = 'refused' AND m.created_at < ${notAfter}`) >
     0
   )
+}
+
+/** The first answer again, as it was: the same message, at most once in a while. @returns how many of them go */
+export async function repeatReceipt(tx: Tx, peer: string, receipt: string, notAfter: Date, at: Date): Promise<number> {
+  return await tx.$executeRaw`
+    UPDATE message SET again_at = ${at} WHERE id = ${receipt}::uuid AND peer = ${peer} AND state = 'stored' AND lease_token IS NULL AND COALESCE(sent_at, relayed_at) < ${notAfter}`
+}
+
+/**
+ * A message that was taken before has come at another position: its sender's database was put back to before it was
+ * sent. The position is settled; the message stays where it was.
+ */
+export async function settlePlace(
+  tx: Tx,
+  first: InboundRow,
+  envelopeDigest: Uint8Array,
+  { payload, hash }: { readonly payload: Payload; readonly hash: Uint8Array },
+  at: Date,
+): Promise<void> {
+  await tx.$executeRaw`
+    INSERT INTO inbound (peer, envelope_digest, kind, content_digest, seq, prev_hash, payload_hash, outcome, receipt_message_id, received_at)
+    SELECT ${first.peer}, ${owned(envelopeDigest)}, ${payload.kind}, ${owned(payload.contentDigest)}, ${BigInt(payload.seq)}, ${owned(payload.prevHash)},
+      ${owned(hash)}, 'taken', ${first.receiptMessageId}::uuid, ${at}
+    WHERE NOT EXISTS (SELECT 1 FROM inbound WHERE peer = ${first.peer} AND seq = ${BigInt(payload.seq)} AND payload_hash = ${owned(hash)})
+    ON CONFLICT DO NOTHING`
 }
 
 /** A nonce is good once. The row count is the verdict, so that two at a time cannot both win. */

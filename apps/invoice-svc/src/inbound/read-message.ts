@@ -14,7 +14,7 @@ import { decodeVkey } from '@tallystick/merkle-log/note'
 import { leafHash, verifyInclusion } from '@tallystick/merkle-log/tree'
 import { ProtocolError } from '@tallystick/primitives/errors'
 import { decode } from '@tallystick/wire/cbor'
-import { CLOCK_SKEW_MS, logOrigin, logVkey, readCertificate } from '@tallystick/wire/certificate'
+import { CLOCK_SKEW_MS, logOrigin, logVkey, type ReadCertificate, readCertificate, succeeds } from '@tallystick/wire/certificate'
 import { readStatement, verifyStatement, type Statement } from '@tallystick/wire/document'
 import {
   decodeLogProof,
@@ -35,6 +35,8 @@ export type ReceivedMessage =
       readonly document: BillingDocument
       readonly statement: Statement
       readonly statementBytes: Uint8Array
+      /** Under which the statement verifies: the pinned one, or the one before a new identity. */
+      readonly certificate: Uint8Array
     }
   | { readonly kind: 'receipt'; readonly payload: Payload; readonly hash: Uint8Array; readonly body: ReceiptBody }
   | {
@@ -44,6 +46,7 @@ export type ReceivedMessage =
       readonly body: VerdictBody
       readonly statement: Statement
       readonly statementBytes: Uint8Array
+      readonly certificate: Uint8Array
     }
   | { readonly kind: 'log-proof'; readonly payload: Payload; readonly hash: Uint8Array; readonly body: LogProofBody }
 
@@ -56,6 +59,8 @@ export class Unacceptable extends Error {
     readonly what: WhatFailed | undefined,
     message: string,
     readonly messageId?: string,
+    /** Where it stands in its sequence, if it could be read that far. */
+    readonly place?: { readonly payload: Payload; readonly hash: Uint8Array },
   ) {
     super(message)
     this.name = 'Unacceptable'
@@ -65,6 +70,8 @@ export class Unacceptable extends Error {
 export interface Reader {
   /** Bytes of the peer's pinned certificate. */
   readonly certificate: Uint8Array
+  /** Of the peer's identity before the present one. */
+  readonly previous?: Uint8Array | null
   readonly ownFleetId: string
   /** Milliseconds. */
   readonly now: number
@@ -77,6 +84,15 @@ const DOCUMENT_ITEMS = 400_000
 export function readMessage(bytes: Uint8Array, reader: Reader): ReceivedMessage {
   const payload = attempt('content-digest', () => decodePayload(bytes))
   const hash = payloadHash(bytes)
+  try {
+    return readKind(payload, hash, reader)
+  } catch (error) {
+    if (!(error instanceof Unacceptable)) throw error
+    throw new Unacceptable(error.code, error.what, error.message, payload.id, { payload, hash })
+  }
+}
+
+function readKind(payload: Payload, hash: Uint8Array, reader: Reader): ReceivedMessage {
   switch (payload.kind) {
     case 'document':
       return { kind: 'document', payload, hash, ...readDocument(payload, reader) }
@@ -93,11 +109,11 @@ function readDocument(payload: Payload, reader: Reader) {
   const document = attempt(undefined, () => fromRecord(decode(payload.body, { maxItems: DOCUMENT_ITEMS })), payload.id)
   const statementBytes = statementOf(payload)
   const { documentId } = attempt('document-signature', () => readStatement(statementBytes), payload.id)
-  const statement = verified(payload, statementBytes, reader, { kind: document.kind, documentId })
+  const signed = verified(payload, statementBytes, reader, { kind: document.kind, documentId })
   const [broken] = validate(document)
   if (broken !== undefined)
     throw new Unacceptable('InvalidRequest', undefined, `${broken.rule} ${broken.pointer}: ${broken.message}`, payload.id)
-  return { documentId, document, statement, statementBytes }
+  return { documentId, document, statementBytes, ...signed }
 }
 
 function readVerdict(payload: Payload, reader: Reader) {
@@ -113,7 +129,7 @@ function readVerdict(payload: Payload, reader: Reader) {
   // Also more than a column of times holds: such a message could never be stored, and would come again for ever.
   if (body.at > reader.now + CLOCK_SKEW_MS) throw new Unacceptable('InvalidRequest', undefined, 'a verdict given in the future', payload.id)
   const statementBytes = statementOf(payload)
-  return { body, statement: verified(payload, statementBytes, reader, { kind: 'verdict', documentId: body.documentId }), statementBytes }
+  return { body, statementBytes, ...verified(payload, statementBytes, reader, { kind: 'verdict', documentId: body.documentId }) }
 }
 
 /** Every entry must be in the log that the peer's certificate names; its meaning is judged when evidence is read. */
@@ -141,25 +157,52 @@ function statementOf(payload: Payload): Uint8Array {
   return payload.statement
 }
 
+interface Signed {
+  readonly statement: Statement
+  readonly certificate: Uint8Array
+}
+
 function verified(
   payload: Payload,
   statement: Uint8Array,
   reader: Reader,
   expected: { kind: BillingDocument['kind'] | 'verdict'; documentId: string },
-): Statement {
-  const certificate = attempt('certificate', () => readCertificate(reader.certificate, reader.now), payload.id)
+): Signed {
+  const { certificate: bytes, ownFleetId: audience, now } = reader
+  const certificate = attempt('certificate', () => readCertificate(bytes, now), payload.id)
+  const { contentDigest } = payload
   return attempt(
     'document-signature',
-    () =>
-      verifyStatement(statement, {
-        certificate,
-        audience: reader.ownFleetId,
-        now: reader.now,
-        contentDigest: payload.contentDigest,
-        ...expected,
-      }),
+    () => {
+      try {
+        return { statement: verifyStatement(statement, { certificate, audience, now, contentDigest, ...expected }), certificate: bytes }
+      } catch (error) {
+        const earlier = earlierCertificate(error, statement, certificate, reader.previous)
+        if (earlier === undefined) throw error
+        const before = { certificate: earlier, audience, now, contentDigest, ...expected }
+        return { statement: verifyStatement(statement, before), certificate: reader.previous! }
+      }
+    },
     payload.id,
   )
+}
+
+/**
+ * What was signed before the peer's identity was renewed, and came through the session of the new one: nobody but the
+ * peer can have sent it. Anything that claims to be signed later must be signed with the new key.
+ */
+function earlierCertificate(
+  error: unknown,
+  statement: Uint8Array,
+  present: ReadCertificate,
+  previous: Uint8Array | null | undefined,
+): ReadCertificate | undefined {
+  if (!(error instanceof ProtocolError) || error.code !== 'InvalidSignature' || previous === undefined || previous === null)
+    return undefined
+  const { issuedAt } = readStatement(statement)
+  if (issuedAt > present.notBefore + CLOCK_SKEW_MS) return undefined
+  const earlier = readCertificate(previous, issuedAt)
+  return succeeds(present, earlier.signKey) ? earlier : undefined
 }
 
 const VERIFICATION: readonly string[] = ['VerificationFailed', 'InvalidSignature', 'ExpiredSignature']

@@ -6,6 +6,7 @@ import type { MessageModel } from '../gen/models.js'
 import type { PayloadKind } from '@tallystick/wire/payload'
 import type { DocumentKind } from '@tallystick/wire/document'
 import { hex, owned } from '../http/page.js'
+import type { Limits } from '../limits.js'
 
 export type MessageRow = MessageModel
 
@@ -98,14 +99,43 @@ export async function markSealed(tx: Tx, ids: readonly string[], at: Date): Prom
     UPDATE message SET state = 'sealed', sealed_at = COALESCE(sealed_at, ${at}), last_code = NULL, cause = NULL WHERE id = ANY(${[...ids]}::uuid[]) AND state = 'queued'`
 }
 
-/** @returns the ids that this call moved on: each exactly once */
-export async function markRelayed(tx: Tx, sent: ReadonlyArray<{ id: string; envelopeDigest: Uint8Array }>, at: Date): Promise<Set<string>> {
+/**
+ * @param againAt when the relay is given them again if it has not reported by then
+ * @returns the ids that this call moved on: each exactly once
+ */
+export async function markRelayed(
+  tx: Tx,
+  sent: ReadonlyArray<{ id: string; envelopeDigest: Uint8Array }>,
+  at: Date,
+  againAt: Date,
+): Promise<Set<string>> {
   const rows = await tx.$queryRaw<Array<{ id: string }>>`
-    UPDATE message m SET state = CASE WHEN m.state IN ('queued', 'sealed') THEN 'relayed' ELSE m.state END, relayed_at = ${at}, envelope_digest = decode(s.digest, 'hex'),
+    UPDATE message m SET state = CASE WHEN m.state IN ('queued', 'sealed') THEN 'relayed' ELSE m.state END, relayed_at = ${at}, sent_at = ${at}, envelope_digest = decode(s.digest, 'hex'),
+      again_at = CASE WHEN m.confirmed_at IS NULL THEN ${againAt}::timestamptz END,
       lease_until = NULL, lease_token = NULL, last_code = NULL, cause = NULL
     FROM unnest(${sent.map((item) => item.id)}::uuid[], ${sent.map((item) => hex(item.envelopeDigest))}::text[]) AS s(id, digest)
     WHERE m.id = s.id AND m.relayed_at IS NULL AND m.state <> 'cancelled' RETURNING m.id`
   return new Set(rows.map((row) => row.id))
+}
+
+/** Ids of messages by what the relay calls them. */
+export async function messagesOfRelay(tx: Tx, relayIds: readonly string[]): Promise<Map<string, string>> {
+  const rows = await tx.$queryRaw<Array<{ id: string; relay_id: string }>>`
+    SELECT id, relay_id FROM message WHERE relay_id = ANY(${[...relayIds]}::uuid[])`
+  return new Map(rows.map((row) => [row.relay_id, row.id]))
+}
+
+/** The hop is done: from here on only the peer's own word is waited for, except for receipts, which nobody confirms. */
+export async function waitForReceipt(
+  tx: Tx,
+  ids: readonly string[],
+  at: Date,
+  limits: Pick<Limits, 'resendAfterMs' | 'resendMaxMs'>,
+): Promise<void> {
+  await tx.$executeRaw`
+    UPDATE message SET again_at = CASE WHEN kind <> 'receipt' AND confirmed_at IS NULL
+      THEN ${at}::timestamptz + LEAST(${limits.resendMaxMs}::float8, ${limits.resendAfterMs}::float8 * 2 ^ LEAST(agains, 20)) * interval '1 ms' END
+    WHERE id IN (SELECT id FROM message WHERE id = ANY(${[...ids]}::uuid[]) AND state = 'stored' ORDER BY id FOR UPDATE)`
 }
 
 /** The messages whose hop receipt is new. */
@@ -142,7 +172,7 @@ export async function releaseMessages(db: Db, ids: readonly string[], token: str
 
 export async function refuseMessages(tx: Pick<Tx, '$queryRaw'>, ids: readonly string[], code: string, cause: string): Promise<string[]> {
   const rows = await tx.$queryRaw<Array<{ id: string }>>`
-    UPDATE message SET state = 'refused', lease_until = NULL, lease_token = NULL, last_code = ${code}, cause = ${cause}
+    UPDATE message SET state = 'refused', lease_until = NULL, lease_token = NULL, again_at = NULL, last_code = ${code}, cause = ${cause}
     WHERE id = ANY(${[...ids]}::uuid[]) AND state IN ('queued', 'sealed', 'relayed') RETURNING id`
   return rows.map((row) => row.id)
 }

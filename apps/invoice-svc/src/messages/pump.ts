@@ -33,6 +33,7 @@ import {
   type MessageRow,
 } from './message.store.js'
 import { faultAsRefusal, isAway, isFinal, waitAfter } from './outcome.js'
+import { enqueueStatus } from './receipts.js'
 
 /** Signatures asked for at a time. */
 const SIGN_AT_ONCE = 8
@@ -268,6 +269,7 @@ class Pass {
         tx,
         sent.map(({ row, envelopeDigest }) => ({ id: row.id, envelopeDigest })),
         at,
+        new Date(at.getTime() + this.app.limits.resendMaxMs),
       )
       await advanceShares(this.app, tx, [...moved], 'relayed', at)
       const found = []
@@ -320,13 +322,21 @@ class Pass {
     }
   }
 
-  /** A refusal: the end of the message, or a reason to wait. */
+  /**
+   * A refusal: the end of the message, or a reason to wait. The peer is told at once that the position of a message that
+   * ends here holds nothing; if that cannot be sent either, it is told when it misses it.
+   */
   private async settle(rows: readonly MessageRow[], refusal: Reason): Promise<void> {
     if (!isFinal(refusal)) return await this.wait(rows, refusal)
     const ids = rows.map((row) => row.id)
     await this.app.db.$transaction(async (tx) => {
       const refused = await refuseMessages(tx, ids, refusal.code, refusal.message.slice(0, 300))
       await refuseShares(tx, refused, refusal.code, refusal.message.slice(0, 300), now(this.app))
+      for (const row of rows) {
+        if (!refused.includes(row.id) || row.seq === null || row.kind === 'receipt') continue
+        if ((await lockPeer(tx, row.peer))?.state !== 'active') continue
+        await enqueueStatus(this.app, tx, row.peer, now(this.app), [[Number(row.seq), Number(row.seq)]])
+      }
     })
   }
 

@@ -4,6 +4,7 @@ import { clientActor, now, type App } from '../app.js'
 import { recordChange } from '../events/change.store.js'
 import { newId } from '../ids.js'
 import { conflict, found } from '../refused.js'
+import { approveIdentity, digits } from './approve-identity.js'
 import { lockPeer, peerById, type PeerRow } from './peer.store.js'
 import { syncPeer } from './sync-peer.js'
 
@@ -11,6 +12,8 @@ type Change =
   { readonly action: 'peer-verified'; readonly fingerprint: string | undefined } | { readonly action: 'peer-blocked' | 'peer-removed' }
 
 export async function changePeer(app: App, client: string, fleetId: string, change: Change): Promise<PeerRow> {
+  if (change.action === 'peer-verified' && (await approveIdentity(app, client, fleetId, change.fingerprint)))
+    return await told(app, fleetId)
   await app.db.$transaction(async (tx) => {
     const row = found(await lockPeer(tx, fleetId), 'peer')
     if (row.state === 'removed') {
@@ -45,10 +48,11 @@ export async function changePeer(app: App, client: string, fleetId: string, chan
     ])
   })
   app.wake.audit()
-  await syncPeer(app, fleetId)
-  return found(await peerById(app.db, fleetId), 'peer')
+  return await told(app, fleetId)
 }
 
-function digits(text: string): string {
-  return text.replaceAll(/[^0-9]/g, '')
+async function told(app: App, fleetId: string): Promise<PeerRow> {
+  await syncPeer(app, fleetId)
+  app.wake.messages()
+  return found(await peerById(app.db, fleetId), 'peer')
 }

@@ -41,7 +41,13 @@ export async function peersToSync(db: Db, now: Date, limit: number): Promise<str
 
 /** Positions missing below the newest one that this peer has sent. */
 export async function missingFrom(db: Db, fleetId: string): Promise<number> {
-  const [row] = await db.$queryRaw<Array<{ missing: bigint | null }>>`
-    SELECT max(seq) + 1 - count(DISTINCT seq) AS missing FROM inbound WHERE peer = ${fleetId} AND seq IS NOT NULL`
-  return Number(row?.missing ?? 0n)
+  const row = await db.peer.findUnique({ where: { fleetId }, select: { inMissing: true } })
+  return Number(row?.inMissing ?? 0n)
+}
+
+/** What waited for a person, or for keys, is tried at once. In the transaction that ends the reason. */
+export async function messagesMayGo(tx: Pick<Tx, '$executeRaw'>, fleetId: string, at: Date): Promise<void> {
+  await tx.$executeRaw`
+    UPDATE message SET next_attempt_at = ${at} WHERE peer = ${fleetId} AND state IN ('queued', 'sealed') AND next_attempt_at > ${at}
+      AND last_code IN ('IdentityChanged', 'ContinuityBroken', 'ResyncRequired', 'NotReady', 'Network')`
 }

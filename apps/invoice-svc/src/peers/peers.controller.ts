@@ -1,4 +1,4 @@
-/** /v1/peers: pin, look at, verify, block, remove. */
+/** /v1/peers: pin, look at, verify, block, remove; rotate and resync the session, set its policy. */
 import { Controller, Inject } from '@nestjs/common'
 import { fleetId } from '@tallystick/contracts/call'
 import { INVITATION_MAX_CHARS } from '@tallystick/wire/invitation'
@@ -10,6 +10,7 @@ import { changePeer } from './change-peer.js'
 import { peerDetails, peerStates, peerSummary, peerView, type PeerView } from './peer-view.js'
 import { listPeers, visiblePeer } from './peer.store.js'
 import { pinPeer } from './pin-peer.js'
+import { resyncSession, rotateSession, setRotateEvery } from './session-actions.js'
 
 const params = z.strictObject({ id: fleetId })
 const tag = 'peers'
@@ -40,7 +41,7 @@ const get = route({
   path: '/v1/peers/:id',
   scope: 'peers:read',
   tag,
-  summary: 'One peer, with session and connection',
+  summary: 'One peer, with keys, session and connection',
   params,
   status: 200,
   response: peerView,
@@ -51,7 +52,7 @@ const verify = route({
   path: '/v1/peers/:id/verify',
   scope: 'peers:write',
   tag,
-  summary: 'Its fingerprint was compared out of band',
+  summary: 'Its fingerprint was compared out of band; the one of a pending identity approves that',
   params,
   bodyOptional: true,
   body: z.strictObject({ fingerprint: z.string().max(200).optional() }),
@@ -66,6 +67,40 @@ const block = route({
   tag,
   summary: 'Nothing in or out any more',
   params,
+  status: 200,
+  response: peerView,
+  problems: [404, 409],
+})
+const rotate = route({
+  method: 'POST',
+  path: '/v1/peers/:id/rotate',
+  scope: 'peers:write',
+  tag,
+  summary: 'Begin a new epoch with the next message, and send one soon',
+  params,
+  status: 202,
+  response: peerView,
+  problems: [404, 409],
+})
+const resync = route({
+  method: 'POST',
+  path: '/v1/peers/:id/resync',
+  scope: 'peers:write',
+  tag,
+  summary: 'Begin a session that continues nothing, or accept one from the peer within the hour',
+  params,
+  status: 202,
+  response: peerView,
+  problems: [404, 409],
+})
+const setPolicy = route({
+  method: 'PATCH',
+  path: '/v1/peers/:id',
+  scope: 'peers:write',
+  tag,
+  summary: 'Documents per epoch with this peer; 1: a fresh session for each',
+  params,
+  body: z.strictObject({ rotateEvery: z.int().min(1).max(100).nullable() }),
   status: 200,
   response: peerView,
   problems: [404, 409],
@@ -108,6 +143,21 @@ export class PeersController {
   @Serves(block)
   async block(@Called() { client, params: { id } }: Call<typeof block>): Promise<PeerView> {
     return await peerDetails(this.app, await changePeer(this.app, client, id, { action: 'peer-blocked' }))
+  }
+
+  @Serves(rotate)
+  async rotate(@Called() { client, params: { id } }: Call<typeof rotate>): Promise<PeerView> {
+    return await peerDetails(this.app, await rotateSession(this.app, client, id))
+  }
+
+  @Serves(resync)
+  async resync(@Called() { client, params: { id } }: Call<typeof resync>): Promise<PeerView> {
+    return await peerDetails(this.app, await resyncSession(this.app, client, id))
+  }
+
+  @Serves(setPolicy)
+  async setPolicy(@Called() { client, params: { id }, body }: Call<typeof setPolicy>): Promise<PeerView> {
+    return await peerDetails(this.app, await setRotateEvery(this.app, client, id, body.rotateEvery))
   }
 
   @Serves(remove)

@@ -5,14 +5,13 @@
  */
 import { newAuditEvent, recordAuditEvents } from '@tallystick/audit-outbox/outbox'
 import { sessionPinPeer } from '@tallystick/contracts/session'
-import { fingerprint } from '@tallystick/wire/certificate'
 import { decodeInvitation, type Invitation } from '@tallystick/wire/invitation'
 import type { ReadCertificate } from '@tallystick/wire/certificate'
 import { clientActor, now, type App, type Tx } from '../app.js'
 import { recordChange } from '../events/change.store.js'
-import { owned } from '../http/page.js'
 import { newId } from '../ids.js'
 import { conflict, found, Refused, refusedBy } from '../refused.js'
+import { fromCertificate } from './peer-keys.js'
 import { lockPeer, peerById, type PeerRow } from './peer.store.js'
 import { syncPeer } from './sync-peer.js'
 
@@ -58,12 +57,6 @@ async function ownFleetId(app: App): Promise<string | undefined> {
 async function writePeer(app: App, tx: Tx, fleet: ReadCertificate, invitation: Invitation): Promise<void> {
   const at = now(app)
   const fields = {
-    displayName: fleet.displayName,
-    certificate: owned(invitation.certificate),
-    certificateDigest: owned(fleet.digest),
-    sequence: BigInt(fleet.sequence),
-    fingerprint: fingerprint(fleet.signKey),
-    peerIds: fleet.peerIds,
     multiaddrs: invitation.multiaddrs,
     nextSyncAt: at,
     syncAttempts: 0,
@@ -71,14 +64,21 @@ async function writePeer(app: App, tx: Tx, fleet: ReadCertificate, invitation: I
     updatedAt: at,
   }
   const known = await lockPeer(tx, fleet.fleetId)
+  const certified = fromCertificate(fleet, invitation.certificate, known)
   if (known === null) {
-    await tx.peer.create({ data: { fleetId: fleet.fleetId, state: 'pending', pinnedAt: at, ...fields } })
+    await tx.peer.create({ data: { fleetId: fleet.fleetId, state: 'pending', pinnedAt: at, ...certified, ...fields } })
     return
   }
   if (BigInt(fleet.sequence) < known.sequence)
     throw new Refused('IdentityChanged', 'This invitation holds an older certificate than the pinned one.')
   await tx.peer.update({
     where: { fleetId: fleet.fleetId },
-    data: { ...fields, state: 'pending', ...(known.state === 'removed' ? { verified: false } : {}), version: { increment: 1 } },
+    data: {
+      ...certified,
+      ...fields,
+      state: 'pending',
+      ...(known.state === 'removed' ? { verified: false } : {}),
+      version: { increment: 1 },
+    },
   })
 }

@@ -8,6 +8,7 @@ import { sessionPinPeer, sessionSetPeerTrust } from '@tallystick/contracts/sessi
 import { RpcFault } from '@tallystick/nats-rpc/fault'
 import { now, type App } from '../app.js'
 import { recordChange } from '../events/change.store.js'
+import { askOrAway, keepPeerKeys } from './peer-keys.js'
 import { peerById, peersToSync, type PeerRow } from './peer.store.js'
 
 /** Refusals that time alone may lift. */
@@ -31,6 +32,8 @@ async function tellAndKeep(app: App, row: PeerRow): Promise<Refusal | undefined>
       await finish(app, row)
       return undefined
     }
+    // session-svc has learnt a newer certificate from the peer itself: it is taken over, and told to relay-svc next.
+    if (refusal.code === 'IdentityChanged' && (await takeNewerCertificate(app, row.fleetId))) return undefined
     if (TRANSIENT.includes(refusal.code) || row.state !== 'pending') {
       await postpone(app, row, refusal.message, refusal.retryAfterMs)
       return undefined
@@ -42,6 +45,11 @@ async function tellAndKeep(app: App, row: PeerRow): Promise<Refusal | undefined>
     await postpone(app, row, `${error.subject.split('.')[0]}-svc is not reachable.`, error.retryAfterMs)
     return undefined
   }
+}
+
+async function takeNewerCertificate(app: App, fleetId: string): Promise<boolean> {
+  const keys = await askOrAway(app, fleetId)
+  return keys !== 'away' && keys.ok && (await keepPeerKeys(app, keys))
 }
 
 /** The background step: peers whose last change has not reached both services. */

@@ -35,6 +35,8 @@ export class DocumentSigner {
       return refuse(error.code === 'Serialization' ? 'InvalidRequest' : error.code, error.message)
     }
     await this.#auditAccess()
+    // Directly before the signature: a replaced key signs nothing.
+    await this.#identity.follow(this.#context.db)
     return { ok: true, statement: plainBytes(assembleStatement(payload, this.#identity.sign(payload))) }
   }
 

@@ -8,7 +8,7 @@ import { readCertificate } from '@tallystick/wire/certificate'
 import type { Context } from '../context.js'
 import type { BundleSource } from '../sessions/bundle-source.js'
 import { lockPeer } from './peers.store.js'
-import { adoptCertificate } from './pin-peer.js'
+import { judgeCertificate } from './pin-peer.js'
 
 /** A certificate learnt this recently is the peer's newest: a message that names yet another one will not open later. */
 const FRESH_MS = 60_000
@@ -47,7 +47,8 @@ export class CertificateLearner {
     if (certificate.fleetId !== fleetId) throw new ProtocolError('VerificationFailed', 'the bundle is of another fleet')
     await this.#context.db.$transaction(async (tx) => {
       const pinned = await lockPeer(tx, fleetId)
-      if (pinned) await adoptCertificate(this.#context, tx, certificate, bytes, pinned, 'peer')
+      // A new identity is kept for a person, and everything else that may not be adopted is audited there.
+      if (pinned) await judgeCertificate(this.#context, tx, certificate, bytes, pinned, 'peer')
     })
     this.#learntAt.set(fleetId, this.#context.clock.now())
     this.#context.audit.committed()

@@ -1,21 +1,17 @@
 /**
- * The stock of prekeys: one signed X25519 key and one last-resort ML-KEM key that are reused, and one-time keys of both
- * kinds, refilled when few are left. Weekly rotation of the reusable two retires a row (`retired_at`) and keeps its
- * private half for the grace time; that step is not here yet.
+ * The stock of prekeys: one signed X25519 key and one last-resort ML-KEM key that are used by many and replaced every
+ * week, and one-time keys of both kinds, refilled when few are left.
  * @see docs/spec/custody.md §4
  */
-import { setImmediate as nextTurn } from 'node:timers/promises'
-import { generateKeyPair as generateKem } from '@tallystick/primitives/mlkem1024'
-import { generateKeyPair as generateCurve } from '@tallystick/primitives/x25519'
-import { pqMessage, spkMessage } from '@tallystick/ratchet/labels'
 import type { Context } from '../context.js'
 import { SecretScope } from '../custody/secret-scope.js'
 import type { Tx } from '../db.js'
 import type { Identity } from '../identity/identity.js'
-import { countAvailable, newestReusable, type NewPrekey, type PrekeyKind, reserveIds, storePrekeys } from './prekeys.store.js'
+import { addPrekeys, AUDITED_AS, lockPrekeys } from './make-prekeys.js'
+import { countAvailable, destroyExpired, newestReusable, noneFromTheFuture, retirePrekeys } from './prekeys.store.js'
 
-/** Keys made before other work gets a turn: 16 ML-KEM keys take some 3 ms. */
-const TURN = 16
+const REUSABLE = ['signed', 'last-resort'] as const
+const ONE_TIME = ['one-time', 'pq-one-time'] as const
 
 export class PrekeyStock {
   readonly #context: Context
@@ -55,61 +51,67 @@ export class PrekeyStock {
 
   /** For the gauge. */
   async report(): Promise<void> {
-    for (const kind of ['one-time', 'pq-one-time'] as const)
-      this.#context.metrics.prekeys.set({ kind }, await countAvailable(this.#context.db, kind))
+    for (const kind of ONE_TIME) this.#context.metrics.prekeys.set({ kind }, await countAvailable(this.#context.db, kind))
+  }
+
+  /**
+   * For upkeep: replaces signed and last-resort keys that are a week old, and destroys private halves whose grace time
+   * is over: those of replaced keys, and of one-time keys that were handed out and never used.
+   */
+  async rotate(): Promise<void> {
+    const { db, clock, limits, audit } = this.#context
+    const now = new Date(clock.now())
+    await SecretScope.run((scope) =>
+      db.$transaction(async (tx) => {
+        await lockPrekeys(tx)
+        await noneFromTheFuture(tx, now)
+        for (const kind of REUSABLE) {
+          if (!(await this.#isDue(tx, kind, now))) continue
+          await this.#identity.follow(tx)
+          const count = await retirePrekeys(tx, kind, now)
+          await addPrekeys(this.#context, this.#identity, tx, scope, kind, 1)
+          if (count > 0) await audit.record(tx, 'KeyRotated', { keyKind: AUDITED_AS[kind], count })
+        }
+        const count = await destroyExpired(tx, new Date(now.getTime() - limits.prekeyGraceMs))
+        if (count > 0) await audit.record(tx, 'KeysZeroized', { count })
+      }),
+    )
+    audit.committed()
   }
 
   async #refill(): Promise<void> {
     const { db, limits, audit } = this.#context
     if (await this.#isFull(db)) return this.report()
-    // Two replicas that refill at once would only make twice the stock; the lock spares the work.
-    await SecretScope.run(async (scope) => {
-      await db.$transaction(async (tx) => {
-        await tx.$executeRaw`SELECT pg_advisory_xact_lock(hashtextextended('tallystick/session/prekeys', 0))`
-        if (!(await newestReusable(tx, 'signed'))) {
-          await storePrekeys(this.#context, tx, await this.#make(tx, scope, 'signed', 1))
-          await audit.record(tx, 'KeyStored', { keyKind: 'signed-prekey', count: 1 })
-        }
-        if (!(await newestReusable(tx, 'last-resort'))) {
-          await storePrekeys(this.#context, tx, await this.#make(tx, scope, 'last-resort', 1))
-          await audit.record(tx, 'KeyStored', { keyKind: 'last-resort-prekey', count: 1 })
-        }
-        for (const kind of ['one-time', 'pq-one-time'] as const) {
+    await SecretScope.run((scope) =>
+      db.$transaction(async (tx) => {
+        await lockPrekeys(tx)
+        await this.#identity.follow(tx)
+        const add = (kind: (typeof REUSABLE | typeof ONE_TIME)[number], count: number) =>
+          addPrekeys(this.#context, this.#identity, tx, scope, kind, count)
+        for (const kind of REUSABLE) if (!(await newestReusable(tx, kind))) await add(kind, 1)
+        for (const kind of ONE_TIME) {
           const missing = limits.oneTimePrekeys - (await countAvailable(tx, kind))
-          if (missing <= 0) continue
-          await storePrekeys(this.#context, tx, await this.#make(tx, scope, kind, missing))
-          await audit.record(tx, 'KeyStored', { keyKind: 'one-time-prekeys', count: missing })
+          if (missing > 0) await add(kind, missing)
         }
-      })
-    })
+      }),
+    )
     audit.committed()
     await this.report()
   }
 
   async #isFull(tx: Tx): Promise<boolean> {
     const { refillBelow } = this.#context.limits
-    if (!(await newestReusable(tx, 'signed')) || !(await newestReusable(tx, 'last-resort'))) return false
-    return (await countAvailable(tx, 'one-time')) >= refillBelow && (await countAvailable(tx, 'pq-one-time')) >= refillBelow
+    for (const kind of REUSABLE) if (!(await newestReusable(tx, kind))) return false
+    for (const kind of ONE_TIME) if ((await countAvailable(tx, kind)) < refillBelow) return false
+    return true
   }
 
-  async #make(tx: Tx, scope: SecretScope, kind: PrekeyKind, count: number): Promise<NewPrekey[]> {
-    const made: NewPrekey[] = []
-    for (const id of await reserveIds(tx, count)) {
-      if (made.length % TURN === TURN - 1) await nextTurn()
-      made.push(this.#makeOne(scope, kind, id))
-    }
-    return made
-  }
-
-  #makeOne(scope: SecretScope, kind: PrekeyKind, id: number): NewPrekey {
-    const { arena } = this.#context
-    const curve = kind === 'signed' || kind === 'one-time'
-    const { secret, publicKey } = curve ? generateCurve(arena) : generateKem(arena)
-    scope.own(secret)
-    // One-time X25519 keys are unsigned, as in X3DH: a forged one costs its forger's victim a session, never a secret.
-    if (kind === 'one-time') return { id, kind, publicKey, signature: null, secret }
-    const message =
-      kind === 'signed' ? spkMessage(id, publicKey) : pqMessage(kind === 'last-resort' ? 'last-resort' : 'one-time', id, publicKey)
-    return { id, kind, publicKey, signature: this.#identity.sign(message), secret }
+  /** By its age; one that was made by a clock that has gone back since is replaced early rather than late. */
+  async #isDue(tx: Tx, kind: (typeof REUSABLE)[number], now: Date): Promise<boolean> {
+    const { prekeyRotateAfterMs, clockBackToleranceMs } = this.#context.limits
+    const newest = await newestReusable(tx, kind)
+    if (!newest) return true
+    const age = now.getTime() - newest.createdAt.getTime()
+    return age >= prekeyRotateAfterMs || age < -clockBackToleranceMs
   }
 }

@@ -56,9 +56,17 @@ export async function countAvailable(tx: Tx, kind: 'one-time' | 'pq-one-time'): 
 }
 
 /** The newest reusable prekey of a kind that is not retired. */
-export async function newestReusable(tx: Tx, kind: 'signed' | 'last-resort'): Promise<PublicPrekey | undefined> {
+export async function newestReusable(
+  tx: Tx,
+  kind: 'signed' | 'last-resort',
+): Promise<(PublicPrekey & { readonly createdAt: Date }) | undefined> {
   const row = await tx.prekey.findFirst({ where: { kind, retiredAt: null }, orderBy: { id: 'desc' } })
   return row ? { ...row, kind } : undefined
+}
+
+/** How many one-time prekeys of both kinds this peer has got and not used yet. */
+export async function countOutstanding(tx: Tx, fleetId: string): Promise<number> {
+  return tx.prekey.count({ where: { handedTo: fleetId, kind: { in: ['one-time', 'pq-one-time'] } } })
 }
 
 /**
@@ -95,6 +103,35 @@ export async function privatePrekey(context: Context, tx: Tx, id: number, kind: 
 /** Private halves of used one-time prekeys go in the transaction that decrypts the first message. */
 export async function destroyPrekeys(tx: Tx, ids: readonly number[]): Promise<void> {
   if (ids.length > 0) await tx.prekey.deleteMany({ where: { id: { in: [...ids] } } })
+}
+
+/** Whatever was ever made. @returns how many */
+export async function destroyAllPrekeys(tx: Tx): Promise<number> {
+  return (await tx.prekey.deleteMany()).count
+}
+
+/** Not given out any more; the private halves stay for handshakes that are under way. @returns how many */
+export async function retirePrekeys(tx: Tx, kind: 'signed' | 'last-resort', now: Date): Promise<number> {
+  return (await tx.prekey.updateMany({ where: { kind, retiredAt: null }, data: { retiredAt: now } })).count
+}
+
+/** A clock that was ahead must not give keys a longer life. */
+export async function noneFromTheFuture(tx: Tx, now: Date): Promise<void> {
+  await tx.prekey.updateMany({ where: { retiredAt: { gt: now } }, data: { retiredAt: now } })
+  await tx.prekey.updateMany({ where: { handedAt: { gt: now } }, data: { handedAt: now } })
+}
+
+/**
+ * Destroys keys that were replaced, or handed out, at `before` or earlier, and forgets handshakes that cannot come again:
+ * of one-time keys those seen before then, since their keys are gone; of last-resort keys those whose key is gone.
+ * @returns how many keys were destroyed
+ */
+export async function destroyExpired(tx: Tx, before: Date): Promise<number> {
+  const { count } = await tx.prekey.deleteMany({ where: { OR: [{ retiredAt: { lte: before } }, { handedAt: { lte: before } }] } })
+  await tx.$executeRaw`
+    DELETE FROM session.handshake_seen h
+     WHERE h.seen_at <= ${before} AND NOT EXISTS (SELECT 1 FROM session.prekey p WHERE p.id = h.pq_id AND p.kind = 'last-resort')`
+  return count
 }
 
 /** Counts one more bundle for this peer in the window that `now` falls in. */

@@ -8,16 +8,19 @@ import type { sessionTakeBundle } from '@tallystick/contracts/session'
 import { encodeBundle } from '@tallystick/wire/bundle'
 import type { Context } from '../context.js'
 import { currentCertificate } from '../identity/certificates.js'
-import { findPeer, mayTalk } from '../peers/peers.store.js'
+import { lockPeer, mayTalk } from '../peers/peers.store.js'
 import { plainBytes } from '../plain-bytes.js'
 import { refuse } from '../refuse.js'
-import { countBundle, handOutOneTime, newestReusable } from './prekeys.store.js'
+import { epochHint } from '../sessions/epoch-hint.js'
+import { countBundle, countOutstanding, handOutOneTime, newestReusable } from './prekeys.store.js'
 import type { PrekeyStock } from './prekey-stock.js'
 
 export async function takeBundle(context: Context, stock: PrekeyStock, forFleetId: string): Promise<ResponseOf<typeof sessionTakeBundle>> {
   const { db, clock, limits, audit, metrics } = context
+  let handedOut = 0
   const response = await db.$transaction(async (tx) => {
-    const peer = await findPeer(tx, forFleetId)
+    // A renewal of the own identity needs this lock too: certificate and prekeys of one bundle are of one identity.
+    const peer = await lockPeer(tx, forFleetId)
     if (!peer || !mayTalk(peer)) {
       await audit.record(tx, 'AuthFailed', { surface: 'p2p', reason: peer ? 'blocked-peer' : 'unknown-peer', client: forFleetId, count: 1 })
       return refuse('UnauthorizedPeer', 'bundles are for pinned peers only')
@@ -37,7 +40,11 @@ export async function takeBundle(context: Context, stock: PrekeyStock, forFleetI
     const spk = await newestReusable(tx, 'signed')
     const lastResort = await newestReusable(tx, 'last-resort')
     if (!spk || !lastResort) return refuse('NotReady', 'prekeys are being made', limits.retryAfterMs)
-    const oneTime = await handOutOneTime(tx, forFleetId, now)
+    const { epoch, generation } = await epochHint(context, tx, forFleetId)
+    handedOut = generation
+    // A peer that fetches and never uses gets the last-resort key; it must not fill the database with keys of its own.
+    const mayHaveMore = (await countOutstanding(tx, forFleetId)) < 2 * limits.handedOutPerPeer
+    const oneTime = mayHaveMore ? await handOutOneTime(tx, forFleetId, now) : []
     const opk = oneTime.find(({ kind }) => kind === 'one-time')
     const kem = oneTime.find(({ kind }) => kind === 'pq-one-time')
     const pq = kem ?? lastResort
@@ -49,10 +56,12 @@ export async function takeBundle(context: Context, stock: PrekeyStock, forFleetI
           spk: { id: spk.id, key: spk.publicKey, signature: spk.signature! },
           pq: { id: pq.id, key: pq.publicKey, signature: pq.signature!, kind: kem ? 'one-time' : 'last-resort' },
           ...(opk ? { opk: { id: opk.id, key: opk.publicKey } } : {}),
+          ...(epoch === undefined ? {} : { epoch }),
         }),
       ),
     }
   })
+  context.generation.passed(handedOut)
   audit.committed()
   if (response.ok) stock.refillSoon()
   return response

@@ -4,7 +4,7 @@
  * @see docs/spec/session.md §3.3, §7
  */
 import { ProtocolError } from '@tallystick/primitives/errors'
-import { decrypt, type Decrypted, exporterByName } from '@tallystick/ratchet/double-ratchet'
+import { decrypt, type Decrypted } from '@tallystick/ratchet/double-ratchet'
 import { respond } from '@tallystick/ratchet/pqxdh'
 import type { SecretBytes } from '@tallystick/secret-bytes/arena'
 import type { Envelope, Handshake } from '@tallystick/wire/envelope'
@@ -14,11 +14,14 @@ import type { Tx } from '../db.js'
 import { plainBytes } from '../plain-bytes.js'
 import { recentCertificates, SUITES } from '../identity/certificates.js'
 import type { Identity } from '../identity/identity.js'
-import { type Peer, peerCertificate } from '../peers/peers.store.js'
+import { peerCertificate } from '../peers/peers.store.js'
 import { destroyPrekeys, type PrivatePrekey, privatePrekey } from '../prekeys/prekeys.store.js'
-import { FIRST_EPOCH, outranks, supersede } from './epochs.js'
+import { accepted, type Recovery, succeeded } from '../recovery/recovery-state.js'
+import { outranks, supersede, wipeSuperseded } from './epochs.js'
+import { judgeHandshake } from './judge-handshake.js'
 import { LiveSession } from './live-session.js'
 import { localParty, remoteParty } from './party.js'
+import { saveRecovery, type SessionPeer } from './session-peer.js'
 import type { SessionRow, SessionStore } from './sessions.store.js'
 
 export interface AcceptRequest {
@@ -28,13 +31,16 @@ export interface AcceptRequest {
   readonly tx: Tx
   readonly scope: SecretScope
   /** Locked in this transaction. */
-  readonly peer: Peer
+  readonly peer: SessionPeer
+  readonly recovery: Recovery
   readonly envelope: Envelope
 }
 
 export interface Accepted {
   readonly session: LiveSession
   readonly plaintext: Uint8Array
+  /** As it is now, saved. */
+  readonly recovery: Recovery
 }
 
 const undecryptable = () => new ProtocolError('Decryption', 'cannot be decrypted')
@@ -42,6 +48,7 @@ const undecryptable = () => new ProtocolError('Decryption', 'cannot be decrypted
 /**
  * @throws ProtocolError ReplayDetected: this ephemeral key started a session before
  * @throws ProtocolError IdentityChanged: the handshake names a certificate of the peer that was never pinned here
+ * @throws EarlyHandshake, ResetRefused: not now
  * @throws ProtocolError ContinuityBroken: it does not continue the epoch that it claims to follow
  * @throws ProtocolError Decryption, VerificationFailed and what else the ratchet throws; nothing was written then
  */
@@ -52,7 +59,7 @@ export async function acceptSession(request: AcceptRequest): Promise<Accepted> {
   const certificate = await peerCertificate(tx, peer.fleetId, handshake.certificateDigest)
   if (!certificate) throw new ProtocolError('IdentityChanged', 'the handshake names a certificate of the peer that is not known here')
   const prekeys = await loadPrekeys(request, handshake)
-  const salt = scope.own(await continuitySalt(request, handshake))
+  const salt = scope.own(await judgeHandshake({ ...request, fleetId: peer.fleetId }))
   const { state, opened } = await answer(request, certificate, prekeys, salt)
 
   // Everything below happens because the message is genuine.
@@ -71,6 +78,7 @@ export async function acceptSession(request: AcceptRequest): Promise<Accepted> {
     handshake: null,
     active: true,
     confirmed: true,
+    lost: false,
     sentApplication: 0,
     sentControl: 0,
     received: 1,
@@ -81,7 +89,8 @@ export async function acceptSession(request: AcceptRequest): Promise<Accepted> {
   await switchTo(request, row, active, now)
   await request.store.insert(context, tx, row, state)
   await useUp(request, handshake, prekeys, now)
-  return { session: LiveSession.created(row, state, scope), plaintext: opened.plaintext }
+  const recovery = await recovered(request, row)
+  return { session: LiveSession.created(row, state, scope), plaintext: opened.plaintext, recovery }
 }
 
 /** An ephemeral key starts one session. While that session lives, its envelopes are found by session id and never come here. */
@@ -112,41 +121,6 @@ async function loadPrekeys({ context, tx, scope, peer }: AcceptRequest, handshak
   const pq = await load(handshake.pqId, handshake.pqKind === 'one-time' ? 'pq-one-time' : 'last-resort')
   const opk = handshake.opkId === undefined ? undefined : await load(handshake.opkId, 'one-time')
   return { spk, pq, opk }
-}
-
-/**
- * A handshake starts the first epoch, or the next one, or crosses one that this side has just started. It names an
- * exporter of the epoch before, unless this side has sent nothing in that epoch: then its peer can have none.
- */
-async function continuitySalt(
-  { context, store, tx, scope, peer, envelope }: AcceptRequest,
-  { continuity }: Handshake,
-): Promise<SecretBytes | undefined> {
-  const broken = (why: string) => new ProtocolError('ContinuityBroken', why)
-  const { epoch } = envelope.header
-  const highest = (await store.highestEpoch(tx, peer.fleetId)) ?? FIRST_EPOCH - 1
-  if (epoch !== highest + 1 && epoch !== highest) throw broken(`epoch ${epoch} does not follow epoch ${highest}`)
-  if (epoch === highest && (await store.ofEpoch(tx, peer.fleetId, epoch)).some(({ role }) => role === 'responder')) {
-    throw broken(`the peer has started epoch ${epoch} before`)
-  }
-  const before = epoch === FIRST_EPOCH ? [] : await store.ofEpoch(tx, peer.fleetId, epoch - 1)
-  if (continuity === undefined) {
-    if (before.some(({ sentApplication, sentControl }) => sentApplication + sentControl > 0))
-      throw broken('the handshake names no exporter of the old epoch')
-    return undefined
-  }
-  for (const row of before) {
-    const state = scope.own(store.openState(context, row))
-    try {
-      return exporterByName(state, context.arena, continuity)
-    } catch (error) {
-      if (!(error instanceof ProtocolError) || error.code !== 'ContinuityBroken') throw error
-      // Both sides may have started the old epoch: the other session may have it.
-    } finally {
-      scope.drop(state)
-    }
-  }
-  throw broken('the handshake names an exporter that this side does not have')
 }
 
 /** The peer may have fetched its bundle before this fleet's newest certificate: the one before is tried as well. */
@@ -186,24 +160,52 @@ async function answer(
 }
 
 /** Decides which session is sent on from now, before the new row exists: at most one row may be active. */
-async function switchTo(
-  { context, store, tx, peer }: AcceptRequest,
-  row: SessionRow,
-  active: SessionRow | undefined,
-  now: Date,
-): Promise<void> {
+async function switchTo(request: AcceptRequest, row: SessionRow, active: SessionRow | undefined, now: Date): Promise<void> {
+  const { context, store, tx, peer, envelope } = request
   const { audit, metrics } = context
+  const reset = envelope.handshake!.reset === true
   await audit.record(tx, 'SessionCreated', { peer: peer.fleetId, epoch: row.epoch, role: 'responder', suite: SUITES[0]! })
-  if (!active) return
-  if (!outranks(row, active)) {
+  if (active && !outranks(row, active)) {
     row.active = false
     row.retiredAt = now
+    if (reset) await store.giveUp(tx, peer.fleetId, row.epoch, now)
     return
   }
-  await supersede(context, tx, store, active, now)
-  if (row.epoch === active.epoch) return
-  await audit.record(tx, 'SessionRotated', { peer: peer.fleetId, epoch: row.epoch, reason: 'peer' })
-  metrics.rotations.inc({ reason: 'peer' })
+  if (reset) {
+    await store.giveUp(tx, peer.fleetId, row.epoch, now)
+    // What crossed it in the same epoch is not given up, but not sent on either.
+    if (active?.epoch === row.epoch) await store.retire(tx, active.sid, now)
+    await wipeSuperseded(context, tx, store, peer.fleetId, now)
+  } else if (active) await supersede(context, tx, store, active, now)
+  await tx.peer.update({
+    where: { fleetId: peer.fleetId },
+    data: { rotateRequested: false, rotationFailedAt: null, earlyEpoch: null, earlySince: null },
+  })
+  if (!active || row.epoch === active.epoch) return
+  const reason = reset ? 'resync' : 'peer'
+  await audit.record(tx, 'SessionRotated', { peer: peer.fleetId, epoch: row.epoch, reason })
+  metrics.rotations.inc({ reason })
+}
+
+/** A reset of the peer heals what was wrong here as well; so does a rotation that is now what both send on. */
+async function recovered({ context, tx, peer, recovery, envelope }: AcceptRequest, { active }: SessionRow): Promise<Recovery> {
+  const reset = envelope.handshake!.reset === true
+  const now = context.clock.now()
+  if (reset) {
+    await context.audit.record(tx, 'ResyncStarted', { peer: peer.fleetId, reason: 'the peer has started over' })
+    context.metrics.resyncs.inc({ event: 'started' })
+  }
+  if (!reset && recovery.state === 'ok') return recovery
+  const next = reset ? accepted(recovery, now) : succeeded(recovery, active)
+  await saveRecovery(tx, peer.fleetId, next)
+  if (next.state !== 'ok' || (!reset && recovery.state === 'suspect')) return next
+  await context.audit.record(tx, 'ResyncCompleted', {
+    peer: peer.fleetId,
+    epoch: envelope.header.epoch,
+    continuity: envelope.handshake!.continuity === undefined ? 'lost' : 'kept',
+  })
+  context.metrics.resyncs.inc({ event: 'completed' })
+  return next
 }
 
 async function useUp(

@@ -7,6 +7,8 @@ import type { Tx } from '../db.js'
 import type { SessionRow, SessionStore } from './sessions.store.js'
 
 export const FIRST_EPOCH = 1
+/** How far a reset may leap over what is known here: the field has 32 bits and must last. @see docs/spec/session.md §7.2 */
+export const MAX_EPOCH_LEAP = 2 ** 20
 
 /** Makes a session receive-only, and wipes the epochs that have had their time. */
 export async function supersede(context: Context, tx: Tx, store: SessionStore, row: SessionRow, now: Date): Promise<void> {
@@ -19,7 +21,9 @@ export async function supersede(context: Context, tx: Tx, store: SessionStore, r
 /** Create, confirm, destroy: what is older than the grace time or beyond the number kept goes, audited. */
 export async function wipeSuperseded(context: Context, tx: Tx, store: SessionStore, fleetId: string, now: Date): Promise<number> {
   const { limits, audit } = context
-  const count = await store.wipeSuperseded(tx, fleetId, new Date(now.getTime() - limits.oldEpochGraceMs), limits.oldEpochsKept, now)
+  const before = new Date(now.getTime() - limits.oldEpochGraceMs)
+  const quiet = new Date(now.getTime() - limits.oldEpochQuietMs)
+  const count = await store.wipeSuperseded(tx, fleetId, { before, quiet, keep: limits.oldEpochsKept }, now)
   if (count > 0) await audit.record(tx, 'KeysZeroized', { peer: fleetId, count })
   return count
 }

@@ -10,17 +10,23 @@ import type { sessionOpen } from '@tallystick/contracts/session'
 import { equalConstantTime, toHex } from '@tallystick/primitives/bytes'
 import { ProtocolError } from '@tallystick/primitives/errors'
 import { decrypt } from '@tallystick/ratchet/double-ratchet'
-import { decodeEnvelope, type Envelope, envelopeDigest } from '@tallystick/wire/envelope'
+import { decodeEnvelope, decodeHandshake, type Envelope, envelopeDigest } from '@tallystick/wire/envelope'
 import type { Context } from '../context.js'
 import { SecretScope } from '../custody/secret-scope.js'
 import type { Tx } from '../db.js'
 import type { Identity } from '../identity/identity.js'
-import { lockPeer, mayTalk, type Peer } from '../peers/peers.store.js'
+import { mayTalk } from '../peers/peers.store.js'
+import { recordLimited } from '../recovery/audit-limit.js'
+import { giveUpDamaged, isDamage } from '../recovery/damaged-session.js'
+import type { DatabaseFence } from '../recovery/database-fence.js'
+import { Understanding } from '../recovery/understanding.js'
 import { refuse } from '../refuse.js'
 import { acceptSession } from './accept-session.js'
+import { EarlyHandshake, ResetRefused } from './judge-handshake.js'
 import { LiveSession } from './live-session.js'
 import { acknowledgeOpened, countReplay, findOpened, insertOpened, type NewlyOpened, type OpenedEnvelope } from './opened.store.js'
-import type { PeerQueue } from './peer-queue.js'
+import { eachPeer, type PeerQueue } from './peer-queue.js'
+import { lockForSession, NEW_IDENTITY, type SessionPeer } from './session-peer.js'
 import type { SessionStore } from './sessions.store.js'
 
 type Item = RequestOf<typeof sessionOpen>['items'][number]
@@ -30,7 +36,8 @@ type Outcome = ResponseOf<typeof sessionOpen>['items'][number]
 interface Batch {
   readonly tx: Tx
   readonly scope: SecretScope
-  readonly peer: Peer
+  readonly peer: SessionPeer
+  readonly understanding: Understanding
   /** Sessions this batch has in its hands, by session id in hex. */
   readonly live: Map<string, LiveSession>
   /** Opened now: stored at the end of the transaction. */
@@ -39,33 +46,64 @@ interface Batch {
   readonly opened: Envelope[]
 }
 
+export interface OpeningParts {
+  readonly context: Context
+  readonly identity: Identity
+  readonly store: SessionStore
+  readonly queue: PeerQueue
+  readonly fence: DatabaseFence
+  /** A peer uses a certificate that is not known here: fetches it in the background, or says false. */
+  readonly certificateWanted: (fleetId: string) => boolean
+}
+
+/** What one transaction achieved. */
+interface Opened {
+  readonly outcomes: Outcome[]
+  /** The messages opened in it, for the tap. */
+  readonly envelopes: readonly Envelope[]
+  /** To be remembered outside of the database; 0: nothing was opened. */
+  readonly generation: number
+}
+
 export class OpenMessages {
   readonly #context: Context
   readonly #identity: Identity
   readonly #store: SessionStore
   readonly #queue: PeerQueue
+  readonly #fence: DatabaseFence
   readonly #certificateWanted: (fleetId: string) => boolean
 
-  /** @param certificateWanted a peer uses a certificate that is not known here: fetches it in the background, or says false */
-  constructor(
-    context: Context,
-    identity: Identity,
-    store: SessionStore,
-    queue: PeerQueue,
-    certificateWanted: (fleetId: string) => boolean,
-  ) {
+  constructor({ context, identity, store, queue, fence, certificateWanted }: OpeningParts) {
     this.#context = context
     this.#identity = identity
     this.#store = store
     this.#queue = queue
+    this.#fence = fence
     this.#certificateWanted = certificateWanted
   }
 
-  /** @returns one outcome per item, in the order of the items */
+  /**
+   * @returns one outcome per item, in the order of the items
+   * @throws what went wrong when it went wrong for every peer of the call
+   */
   async open(items: readonly Item[]): Promise<Outcome[]> {
     const byPeer = Map.groupBy(items, (item) => item.fleetId)
     const done = new Map<string, Outcome[]>()
-    await Promise.all([...byPeer].map(async ([fleetId, group]) => done.set(fleetId, await this.#openFor(fleetId, group))))
+    await eachPeer(
+      byPeer,
+      async (fleetId, group) => {
+        done.set(fleetId, await this.#openFor(fleetId, group))
+      },
+      (fleetId, group, error) => {
+        const { log, limits } = this.#context
+        log.warn({ err: error, peer: fleetId }, 'messages of one peer could not be opened')
+        const refusal = refuse('Internal', 'opening for this peer failed', limits.retryAfterMs)
+        done.set(
+          fleetId,
+          group.map(({ envelopeDigest: digest }) => ({ ...refusal, envelopeDigest: digest })),
+        )
+      },
+    )
     return items.map((item) => done.get(item.fleetId)!.shift()!)
   }
 
@@ -74,13 +112,14 @@ export class OpenMessages {
   }
 
   async #openFor(fleetId: string, items: readonly Item[]): Promise<Outcome[]> {
-    const { db, audit, metrics, tap, clock } = this.#context
-    const opened: Envelope[] = []
-    const outcomes = await this.#queue.run(fleetId, () =>
-      SecretScope.run((scope) => db.$transaction((tx) => this.#openIn(tx, scope, fleetId, items, opened))),
-    )
+    const { db, audit, metrics, tap, clock, generation } = this.#context
+    const work = () => SecretScope.run((scope) => db.$transaction((tx) => this.#openIn(tx, scope, fleetId, items)))
+    // What was opened on a state of an older database stays: it is the peer's message, and nothing leaves by it.
+    const done = await this.#queue.run(fleetId, () => this.#fence.guard(work, async () => undefined))
+    const { outcomes, envelopes } = done
+    generation.passed(done.generation)
     audit.committed()
-    for (const envelope of opened) {
+    for (const envelope of envelopes) {
       metrics.messages.inc({ direction: 'in' })
       tap.message(clock.now(), 'in', fleetId, () => envelope)
     }
@@ -92,19 +131,20 @@ export class OpenMessages {
     return outcomes
   }
 
-  async #openIn(tx: Tx, scope: SecretScope, fleetId: string, items: readonly Item[], opened: Envelope[]): Promise<Outcome[]> {
-    const peer = await lockPeer(tx, fleetId)
+  async #openIn(tx: Tx, scope: SecretScope, fleetId: string, items: readonly Item[]): Promise<Opened> {
+    const context = this.#context
+    const peer = await lockForSession(context, tx, fleetId)
     if (!peer || !mayTalk(peer)) {
       const reason = peer ? 'blocked-peer' : 'unknown-peer'
-      await this.#context.audit.record(tx, 'AuthFailed', { surface: 'p2p', reason, client: fleetId, count: items.length })
-      return items.map(({ envelopeDigest: digest }) => ({
-        ...refuse('UnauthorizedPeer', peer ? `this peer is ${peer.trust}` : 'no such peer'),
-        envelopeDigest: digest,
-      }))
+      await recordLimited(context, tx, fleetId, 'AuthFailed', { surface: 'p2p', reason, client: fleetId, count: items.length })
+      return refuseAll(items, refuse('UnauthorizedPeer', peer ? `this peer is ${peer.trust}` : 'no such peer'))
     }
-    const batch: Batch = { tx, scope, peer, live: new Map(), fresh: [], opened }
+    if (peer.pending) return refuseAll(items, refuse('IdentityChanged', NEW_IDENTITY, context.limits.retryAfterMs))
+    await this.#identity.follow(tx, peer.ownIdentity)
+    const understanding = new Understanding(context, tx, peer)
+    const batch: Batch = { tx, scope, peer, understanding, live: new Map(), fresh: [], opened: [] }
     const known = await findOpened(
-      this.#context,
+      context,
       tx,
       items.map((item) => item.envelopeDigest),
     )
@@ -114,8 +154,9 @@ export class OpenMessages {
       outcomes.push({ ...outcome, envelopeDigest: item.envelopeDigest } as Outcome)
     }
     await this.#flush(batch)
-    await insertOpened(this.#context, tx, batch.fresh)
-    return outcomes
+    await insertOpened(context, tx, batch.fresh)
+    await understanding.save()
+    return { outcomes, envelopes: batch.opened, generation: batch.fresh.length > 0 ? peer.generation : 0 }
   }
 
   async #openOne(
@@ -127,8 +168,9 @@ export class OpenMessages {
     if (!equalConstantTime(digest, item.envelopeDigest)) return refuse('InvalidRequest', 'the digest is not that of the envelope')
     const before = known.get(toHex(digest))
     if (before) return this.#again(batch, before)
+    let envelope: Envelope | undefined
     try {
-      const envelope = decodeEnvelope(item.envelope)
+      envelope = decodeEnvelope(item.envelope)
       const { payload, sid } = await this.#decrypt(batch, envelope)
       const openedAt = new Date(this.#context.clock.now())
       const { epoch } = envelope.header
@@ -138,8 +180,10 @@ export class OpenMessages {
       batch.opened.push(envelope)
       return { ok: true, payload, epoch }
     } catch (error) {
-      if (!(error instanceof ProtocolError) || error.code === 'KeyStorage') throw error
-      return this.#failed(batch, digest, error)
+      if (!(error instanceof ProtocolError) || (error.code === 'KeyStorage' && !isDamage(error))) throw error
+      const refusal = await this.#failed(batch, digest, error, envelope)
+      await batch.understanding.failed(refusal.code, envelope?.header.epoch)
+      return refusal
     }
   }
 
@@ -147,11 +191,11 @@ export class OpenMessages {
   async #again({ tx, peer }: Batch, before: OpenedEnvelope): Promise<Refusal | { ok: true; payload: Uint8Array; epoch: number }> {
     // Bytes of one peer that another one sends: to the other they are nothing.
     if (before.fleetId !== peer.fleetId) return refuse('Decryption', 'cannot be decrypted')
-    if (!before.acknowledged) return { ok: true, payload: before.plaintext(), epoch: before.epoch }
+    if (!before.acknowledged) return keptPlaintext(before)
     await countReplay(tx, before.digest)
     // The first repetition is worth an event; a peer that sends it a thousand times must not fill the log.
     if (before.replays === 0)
-      await this.#context.audit.record(tx, 'ReplayRejected', { peer: peer.fleetId, envelopeDigest: toHex(before.digest) })
+      await recordLimited(this.#context, tx, peer.fleetId, 'ReplayRejected', { peer: peer.fleetId, envelopeDigest: toHex(before.digest) })
     return refuse('DuplicateMessage', 'this envelope was opened and acknowledged before')
   }
 
@@ -162,7 +206,8 @@ export class OpenMessages {
       if (!envelope.handshake) throw new ProtocolError('ResyncRequired', 'a session that is not known here')
       // Accepting may wipe old epochs: no state of this batch may be waiting to be written over that.
       await this.#flush(batch)
-      const { tx, scope, peer } = batch
+      const { tx, scope, peer, understanding } = batch
+      const before = understanding.recovery
       const accepted = await acceptSession({
         context: this.#context,
         identity: this.#identity,
@@ -170,29 +215,38 @@ export class OpenMessages {
         tx,
         scope,
         peer,
+        recovery: before,
         envelope,
       })
+      if (accepted.recovery !== before) understanding.wasSaved(accepted.recovery)
       batch.live.set(toHex(sid), accepted.session)
       return { payload: accepted.plaintext, sid }
     }
     const now = this.#context.clock.now()
     const { state, plaintext } = decrypt({ arena: this.#context.arena, state: session.state, envelope, now })
     session.advance(state, now)
-    session.row.received += 1
-    session.row.confirmed = true
-    session.row.handshake = null
+    const { row } = session
+    const continued = row.handshake === null ? undefined : decodeHandshake(row.handshake).continuity !== undefined
+    Object.assign(row, { received: row.received + 1, confirmed: true, handshake: null })
+    await batch.understanding.opened(row, continued)
     return { payload: plaintext, sid }
   }
 
-  async #session({ tx, scope, peer, live }: Batch, sid: Uint8Array): Promise<LiveSession | undefined> {
+  async #session({ tx, scope, peer, live, understanding }: Batch, sid: Uint8Array): Promise<LiveSession | undefined> {
     const held = live.get(toHex(sid))
     if (held) return held
     const row = await this.#store.bySid(tx, peer.fleetId, sid)
     if (!row) return undefined
     if (row.state === null) throw new ProtocolError('EpochExpired', `epoch ${row.epoch} has been wiped`)
-    const session = LiveSession.open(this.#context, this.#store, scope, row)
-    live.set(toHex(sid), session)
-    return session
+    try {
+      const session = LiveSession.open(this.#context, this.#store, scope, row)
+      live.set(toHex(sid), session)
+      return session
+    } catch (error) {
+      const parts = { context: this.#context, store: this.#store, tx }
+      understanding.wasSaved(await giveUpDamaged(parts, row, understanding.recovery, error))
+      throw new ProtocolError('ResyncRequired', 'the stored session is damaged', { cause: error })
+    }
   }
 
   async #flush({ tx, live, scope }: Batch): Promise<void> {
@@ -204,18 +258,46 @@ export class OpenMessages {
   }
 
   /** Nothing of the message took effect; what there is to report goes into the same transaction. */
-  async #failed({ tx, peer }: Batch, digest: Uint8Array, error: ProtocolError): Promise<Refusal> {
-    const { audit, limits, log } = this.#context
+  async #failed(batch: Batch, digest: Uint8Array, error: ProtocolError, decoded: Envelope | undefined): Promise<Refusal> {
+    const { limits, log } = this.#context
+    const { tx, peer } = batch
     const envelope = { peer: peer.fleetId, envelopeDigest: toHex(digest) }
     log.warn({ ...envelope, code: error.code }, 'an envelope did not open')
+    // A prekey that does not unseal; nothing was written. To the peer it is a message that does not decrypt.
+    if (error.code === 'KeyStorage') return refuse('Decryption', 'cannot be decrypted')
     if (error.code === 'IdentityChanged' && this.#certificateWanted(peer.fleetId)) {
       return refuse('NotReady', 'the peer has renewed its certificate; it is being fetched', limits.retryAfterMs)
     }
-    if (error.code === 'VerificationFailed')
-      await audit.record(tx, 'VerificationFailed', { ...envelope, what: 'commitment', code: error.code })
-    if (error.code === 'IdentityChanged')
-      await audit.record(tx, 'VerificationFailed', { ...envelope, what: 'certificate', code: error.code })
-    if (error.code === 'ReplayDetected' || error.code === 'DuplicateMessage') await audit.record(tx, 'ReplayRejected', envelope)
-    return refuse(error.code, error.message)
+    if (error instanceof EarlyHandshake && decoded !== undefined && (await this.#mayStillCome(batch, decoded.header.epoch)))
+      return refuse('NotReady', error.message, limits.retryAfterMs)
+    const audited = (type: 'VerificationFailed' | 'ReplayRejected', body: Parameters<typeof recordLimited<typeof type>>[4]) =>
+      recordLimited(this.#context, tx, peer.fleetId, type, body)
+    if (error.code === 'VerificationFailed') await audited('VerificationFailed', { ...envelope, what: 'commitment', code: error.code })
+    if (error.code === 'IdentityChanged') await audited('VerificationFailed', { ...envelope, what: 'certificate', code: error.code })
+    if (error.code === 'ReplayDetected' || error.code === 'DuplicateMessage') await audited('ReplayRejected', envelope)
+    return refuse(error.code, error.message, error instanceof ResetRefused ? limits.retryAfterMs : undefined)
   }
+
+  /** The handshake before may be late, but not for ever. */
+  async #mayStillCome({ tx, peer }: Batch, epoch: number): Promise<boolean> {
+    const { clock, limits } = this.#context
+    const now = clock.now()
+    if (peer.early?.epoch === epoch) return Math.abs(now - peer.early.since.getTime()) < limits.earlyEpochMs
+    await tx.peer.update({ where: { fleetId: peer.fleetId }, data: { earlyEpoch: epoch, earlySince: new Date(now) } })
+    return true
+  }
+}
+
+/** A kept plaintext that does not unseal costs its own message, not those beside it. */
+function keptPlaintext(before: OpenedEnvelope): Refusal | { ok: true; payload: Uint8Array; epoch: number } {
+  try {
+    return { ok: true, payload: before.plaintext(), epoch: before.epoch }
+  } catch (error) {
+    if (!isDamage(error)) throw error
+    return refuse('KeyStorage', 'the kept message is damaged')
+  }
+}
+
+function refuseAll(items: readonly Item[], refusal: Refusal): Opened {
+  return { outcomes: items.map(({ envelopeDigest: digest }) => ({ ...refusal, envelopeDigest: digest })), envelopes: [], generation: 0 }
 }

@@ -72,6 +72,16 @@ export async function countReplay(tx: Tx, digest: Uint8Array): Promise<void> {
   await tx.openedEnvelope.update({ where: { digest: plainBytes(digest) }, data: { replays: { increment: 1 } } })
 }
 
+/** Rows deleted in one statement: housekeeping must not hold up messages. */
+const MOST_AT_ONCE = 5_000
+
+/** Digests of acknowledged messages go in the end; what was never acknowledged is still waited for. */
+export async function dropOldDigests(tx: Tx, before: Date): Promise<number> {
+  return tx.$executeRaw`
+    DELETE FROM session.opened_envelope WHERE digest IN (
+      SELECT digest FROM session.opened_envelope WHERE opened_at < ${before} AND acknowledged_at IS NOT NULL LIMIT ${MOST_AT_ONCE}::int)`
+}
+
 /** Destroys the kept plaintexts; the digests stay. Unknown digests and repeated calls change nothing. */
 export async function acknowledgeOpened(tx: Tx, digests: readonly Uint8Array[], now: Date): Promise<number> {
   const { count } = await tx.openedEnvelope.updateMany({

@@ -9,11 +9,24 @@ import { decodeEnvelope } from '@tallystick/wire/envelope'
 import type { Context } from '../context.js'
 import { SecretScope } from '../custody/secret-scope.js'
 import type { Identity } from '../identity/identity.js'
+import type { DatabaseFence } from '../recovery/database-fence.js'
 import { refuse } from '../refuse.js'
 import { type BundleSource, type FetchedBundle, SharedFetches } from './bundle-source.js'
-import type { PeerQueue } from './peer-queue.js'
+import { eachPeer, type PeerQueue } from './peer-queue.js'
+import type { Prefetcher } from './prefetch.js'
 import { type Entry, type Item, type Outcome, sealBatch, type Step } from './seal-batch.js'
+import { forgetSealed } from './sealed.store.js'
 import type { SessionStore } from './sessions.store.js'
+
+export interface SealingParts {
+  readonly context: Context
+  readonly identity: Identity
+  readonly store: SessionStore
+  readonly queue: PeerQueue
+  readonly bundles: BundleSource
+  readonly prefetcher: Prefetcher
+  readonly fence: DatabaseFence
+}
 
 export class SealMessages {
   readonly #context: Context
@@ -21,23 +34,38 @@ export class SealMessages {
   readonly #store: SessionStore
   readonly #queue: PeerQueue
   readonly #bundles: SharedFetches
+  readonly #prefetcher: Prefetcher
+  readonly #fence: DatabaseFence
 
-  constructor(context: Context, identity: Identity, store: SessionStore, queue: PeerQueue, bundles: BundleSource) {
+  constructor({ context, identity, store, queue, bundles, prefetcher, fence }: SealingParts) {
     this.#context = context
     this.#identity = identity
     this.#store = store
     this.#queue = queue
     this.#bundles = new SharedFetches(bundles)
+    this.#prefetcher = prefetcher
+    this.#fence = fence
   }
 
-  /** @returns one outcome per item, in the order of the items */
+  /**
+   * @returns one outcome per item, in the order of the items
+   * @throws what went wrong when it went wrong for every peer of the call
+   */
   async seal(items: readonly Item[]): Promise<Outcome[]> {
     const outcomes = new Array<Outcome>(items.length)
     const byPeer = Map.groupBy(
       items.map((item, index) => ({ item, index })),
       ({ item }) => item.fleetId,
     )
-    await Promise.all([...byPeer].map(([fleetId, entries]) => this.#sealFor(fleetId, entries, outcomes)))
+    await eachPeer(
+      byPeer,
+      (fleetId, entries) => this.#sealFor(fleetId, entries, outcomes),
+      (fleetId, entries, error) => {
+        const { log, limits } = this.#context
+        log.warn({ err: error, peer: fleetId }, 'messages to one peer could not be sealed')
+        refuseRest(entries, outcomes, refuse('Internal', 'sealing for this peer failed', limits.retryAfterMs))
+      },
+    )
     return outcomes
   }
 
@@ -51,7 +79,7 @@ export class SealMessages {
       for (const { index, outcome } of step.outcomes) outcomes[index] = outcome
       rest = step.rest
       const fetched = rest.length === 0 ? undefined : await this.#fetchBundle(fleetId)
-      if (step.rotationFailed && (fetched === undefined || 'code' in fetched)) this.#context.metrics.rotationFailures.inc()
+      if (step.rotationFailed && (fetched === undefined || 'code' in fetched)) await this.#rotationFailed(fleetId)
       if (fetched === undefined) return
       if ('code' in fetched) return refuseRest(rest, outcomes, fetched)
       bundle = fetched
@@ -65,13 +93,24 @@ export class SealMessages {
 
   async #step(fleetId: string, entries: readonly Entry[], bundle: FetchedBundle | undefined): Promise<Step> {
     const context = this.#context
-    const step = await SecretScope.run((scope) =>
-      context.db.$transaction((tx) =>
-        sealBatch({ context, identity: this.#identity, store: this.#store, tx, scope, fleetId, bundle }, entries),
-      ),
-    )
+    const work = () =>
+      SecretScope.run((scope) =>
+        context.db.$transaction((tx) =>
+          sealBatch({ context, identity: this.#identity, store: this.#store, tx, scope, fleetId, bundle }, entries),
+        ),
+      )
+    const step = await this.#fence.guard(work, ({ sealedIds }) => forgetSealed(context.db, sealedIds))
+    // Outside of the database before anything leaves.
+    context.generation.passed(step.generation)
     context.audit.committed()
     return step
+  }
+
+  /** Messages wait: for the metric, and for whoever asks how it stands with this peer. */
+  async #rotationFailed(fleetId: string): Promise<void> {
+    const { db, clock, metrics } = this.#context
+    metrics.rotationFailures.inc({ severity: 'critical' })
+    await db.peer.updateMany({ where: { fleetId, rotationFailedAt: null }, data: { rotationFailedAt: new Date(clock.now()) } })
   }
 
   /** Every way of not getting a bundle is a refusal that time may mend: the peer is away, or has not pinned us yet. */
@@ -89,8 +128,10 @@ export class SealMessages {
   }
 
   /** After the commit: count and tap what leaves. */
-  #release(fleetId: string, { outcomes, sealed }: Step): void {
+  #release(fleetId: string, { outcomes, sealedIds: { length: sealed }, begun, prefetch }: Step): void {
     const { tap, clock, metrics } = this.#context
+    if (begun) this.#prefetcher.begun(fleetId)
+    if (prefetch) this.#prefetcher.want(fleetId)
     if (sealed > 0) metrics.messages.inc({ direction: 'out' }, sealed)
     for (const { outcome } of outcomes) {
       if (outcome.ok) tap.message(clock.now(), 'out', fleetId, () => decodeEnvelope(outcome.envelope))

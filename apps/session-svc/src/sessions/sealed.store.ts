@@ -23,8 +23,12 @@ export async function findSealed(tx: Tx, messageIds: readonly string[]): Promise
   return new Map(rows.map((row) => [row.messageId, { ...row, class: row.class as MessageClass }]))
 }
 
-export async function insertSealed(tx: Tx, rows: readonly SealedEnvelopeRow[]): Promise<void> {
+/**
+ * @param again ids among `rows` that were sealed before: what is stored for them is replaced
+ */
+export async function storeSealed(tx: Tx, rows: readonly SealedEnvelopeRow[], again: ReadonlySet<string>): Promise<void> {
   if (rows.length === 0) return
+  if (again.size > 0) await tx.sealedEnvelope.deleteMany({ where: { messageId: { in: [...again] } } })
   await tx.sealedEnvelope.createMany({
     data: rows.map((row) => ({
       ...row,
@@ -33,6 +37,21 @@ export async function insertSealed(tx: Tx, rows: readonly SealedEnvelopeRow[]): 
       fingerprint: plainBytes(row.fingerprint),
     })),
   })
+}
+
+/** As if these had never been sealed: their bytes were made on a state that must not be used, and have not left. */
+export async function forgetSealed(tx: Tx, messageIds: readonly string[]): Promise<void> {
+  await tx.sealedEnvelope.deleteMany({ where: { messageId: { in: [...messageIds] } } })
+}
+
+/** Rows deleted in one statement: housekeeping must not hold up messages. */
+const MOST_AT_ONCE = 5_000
+
+/** Ids go in the end: whoever asks for one again has long stopped. */
+export async function dropOldIds(tx: Tx, before: Date): Promise<number> {
+  return tx.$executeRaw`
+    DELETE FROM session.sealed_envelope WHERE message_id IN (
+      SELECT message_id FROM session.sealed_envelope WHERE sealed_at < ${before} LIMIT ${MOST_AT_ONCE}::int)`
 }
 
 /** Ciphertext bytes go after the retention time; the id stays and answers a late retry with DuplicateMessage. */

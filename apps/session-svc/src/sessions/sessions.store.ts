@@ -27,12 +27,30 @@ export interface SessionRow {
   handshake: Uint8Array | null
   active: boolean
   confirmed: boolean
+  /** Given up by a resync: readable for the grace time, never sent on again. */
+  lost: boolean
   sentApplication: number
   sentControl: number
   received: number
   startedAt: Date
   lastUsedAt: Date
   retiredAt: Date | null
+}
+
+/** Epochs of a peer; 0 for none. */
+export interface Standing {
+  /** Of any session, own unanswered ones included. */
+  readonly highest: number
+  /** Of a session that is confirmed, or that the peer began. */
+  readonly settled: number
+  /** Of a session that the peer began. */
+  readonly answered: number
+}
+
+export interface WipeRule {
+  readonly before: Date
+  readonly quiet: Date
+  readonly keep: number
 }
 
 /** Another writer moved the session on: impossible while the locks hold, fatal for this transaction if it happens. */
@@ -45,7 +63,7 @@ export class StaleSession extends Error {
 
 const COLUMNS = Prisma.sql`
   sid, fleet_id AS "fleetId", epoch, role, ephemeral_key AS "ephemeralKey", state, kek_id AS "kekId", version, handshake, active,
-  confirmed, sent_application AS "sentApplication", sent_control AS "sentControl", received, started_at AS "startedAt",
+  confirmed, lost, sent_application AS "sentApplication", sent_control AS "sentControl", received, started_at AS "startedAt",
   last_used_at AS "lastUsedAt", retired_at AS "retiredAt"`
 
 /** One writer per session: held until the transaction ends. */
@@ -68,10 +86,13 @@ export class SessionStore {
        ORDER BY ephemeral_key FOR UPDATE`
   }
 
-  /** The highest epoch ever used with this peer, wiped ones included; undefined before the first. */
-  async highestEpoch(tx: Tx, fleetId: string): Promise<number | undefined> {
-    const { _max } = await tx.session.aggregate({ where: { fleetId }, _max: { epoch: true } })
-    return _max.epoch ?? undefined
+  /** The highest epochs ever used with this peer, wiped ones included. @see docs/spec/session.md §7.1 */
+  async standing(tx: Tx, fleetId: string): Promise<Standing> {
+    const rows = await tx.$queryRaw<Standing[]>`
+      SELECT coalesce(max(epoch), 0) AS highest, coalesce(max(epoch) FILTER (WHERE confirmed OR role = 'responder'), 0) AS settled,
+             coalesce(max(epoch) FILTER (WHERE role = 'responder'), 0) AS answered
+        FROM session.session WHERE fleet_id = ${fleetId}`
+    return rows[0]!
   }
 
   async insert(context: Context, tx: Tx, row: Omit<SessionRow, 'state' | 'kekId' | 'version'>, state: SecretBytes): Promise<void> {
@@ -102,6 +123,21 @@ export class SessionStore {
     if (written !== 1) throw new StaleSession(row.sid)
   }
 
+  /** The sessions below an epoch are never sent on again, and stay readable for their grace time. */
+  async giveUp(tx: Tx, fleetId: string, below: number, now: Date): Promise<number> {
+    return tx.$executeRaw`
+      UPDATE session.session SET active = false, lost = true, retired_at = coalesce(retired_at, ${now})
+       WHERE fleet_id = ${fleetId} AND epoch < ${below} AND NOT lost`
+  }
+
+  /** A state that does not unseal is of no use to anybody. */
+  async giveUpDamaged(tx: Tx, row: SessionRow, now: Date): Promise<void> {
+    await tx.session.update({
+      where: { sid: plainBytes(row.sid) },
+      data: { active: false, lost: true, state: null, handshake: null, retiredAt: row.retiredAt ?? now, wipedAt: now },
+    })
+  }
+
   /** Makes a session receive-only without touching its state. */
   async retire(tx: Tx, sid: Uint8Array, now: Date): Promise<void> {
     await tx.session.update({ where: { sid: plainBytes(sid) }, data: { active: false, retiredAt: now } })
@@ -113,16 +149,19 @@ export class SessionStore {
   }
 
   /**
-   * Destroys the states of superseded epochs of a peer: those older than `before`, and all but the newest `keep`.
+   * Destroys the states of superseded epochs of a peer: those retired before `before`, those in which nothing has come
+   * since `quiet` when the session that is sent on is confirmed, and all but the newest `keep`.
    * @returns how many were destroyed
    */
-  async wipeSuperseded(tx: Tx, fleetId: string, before: Date, keep: number, now: Date): Promise<number> {
+  async wipeSuperseded(tx: Tx, fleetId: string, { before, quiet, keep }: WipeRule, now: Date): Promise<number> {
     return tx.$executeRaw`
       UPDATE session.session SET state = NULL, handshake = NULL, wiped_at = ${now}
        WHERE sid IN (
          SELECT sid FROM (
-           SELECT sid, retired_at, row_number() OVER (ORDER BY epoch DESC, retired_at DESC) AS rank
+           SELECT sid, retired_at, last_used_at, row_number() OVER (ORDER BY epoch DESC, retired_at DESC) AS rank
              FROM session.session WHERE fleet_id = ${fleetId} AND NOT active AND state IS NOT NULL) old
-          WHERE rank > ${keep}::bigint OR retired_at < ${before})`
+          WHERE rank > ${keep}::bigint OR retired_at < ${before}
+             OR (retired_at < ${quiet} AND last_used_at < ${quiet} AND EXISTS (
+                  SELECT 1 FROM session.session WHERE fleet_id = ${fleetId} AND active AND confirmed)))`
   }
 }
