@@ -30,6 +30,7 @@ beforeAll(async () => {
   url.password = 'outbox-test'
   pool = new pg.Pool({ connectionString: url.href, max: 6 })
   // The server may stop while a connection is still saying goodbye; that is nobody's failure.
+  pool.on('error', () => undefined)
   pool.on('connect', (client) => client.on('error', () => undefined))
 })
 afterAll(async () => {

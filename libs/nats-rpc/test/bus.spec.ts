@@ -277,7 +277,9 @@ describe('a deadline', () => {
     const [caller, callee] = [await start('invoice-svc'), await start('session-svc')]
     const release = Promise.withResolvers<void>()
     await callee.serve([answer(slow)(() => release.promise.then(() => ({ ok: true })))])
-    await caller.bus.connection()!.flush() // the callee's arrival has been heard: it is not its predecessor that fails
+    // The callee's arrival has been sent and heard: it is not its predecessor that fails.
+    await callee.bus.connection()!.flush()
+    await caller.bus.connection()!.flush()
     const startedAt = performance.now()
     expect(await caught(caller.rpc.call(slow, {}))).toMatchObject({ code: 'Network' })
     expect(performance.now() - startedAt).toBeGreaterThanOrEqual(75)
@@ -372,8 +374,10 @@ describe('shutdown', () => {
     await all.promise
     const closed = app.close()
     // Once the subscription is gone nobody listens; the twenty are still being handled.
-    await expect.poll(async () => (await caught(caller.rpc.call(sessionFleet, {}, { timeoutMs: 100 }))).code).toBe('Network')
-    expect(entered).toBe(20)
+    await expect.poll(async () => (await caught(caller.rpc.call(sessionFleet, {}, { timeoutMs: 100 }))).message).toMatch(/nobody listens/)
+    const before = entered
+    expect((await caught(caller.rpc.call(sessionFleet, {}))).code).toBe('Network')
+    expect(entered).toBe(before)
     release.resolve()
     await closed
     expect((await calls).map((r) => r.status)).toEqual(Array(20).fill('fulfilled'))

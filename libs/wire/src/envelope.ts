@@ -66,7 +66,6 @@ export interface Handshake {
 }
 
 export type PrekeyKind = 'one-time' | 'last-resort'
-export const PREKEY_KINDS: readonly PrekeyKind[] = ['one-time', 'last-resort']
 
 export interface Envelope {
   readonly header: Header

@@ -99,15 +99,15 @@ export async function ensureCertificate(context: Context, identity: Identity, di
 /**
  * Issues the newest certificate once more, for another identity or after the database was put back. Takes the lock of
  * certificates.
- * @param leap how far the sequence number goes: past those that were issued after the copy was taken
+ * @param above the sequence number is above this one: above those that were issued after the copy was taken
  * @returns its sequence number; undefined before the first certificate
  */
-export async function reissueCertificate(context: Context, tx: Tx, identity: Signer, leap = 1): Promise<number | undefined> {
+export async function reissueCertificate(context: Context, tx: Tx, identity: Signer, above = 0): Promise<number | undefined> {
   await lockCertificate(tx)
   const current = await currentCertificate(tx)
   if (!current) return undefined
   const { displayName, peerIds, logKey } = current
-  const sequence = current.sequence + leap
+  const sequence = Math.max(current.sequence, above) + 1
   await issue(context, tx, identity, { sequence, displayName, peerIds, logKey })
   return sequence
 }

@@ -15,7 +15,7 @@ import { DatabasePutBack, GENERATION_JUMP } from './generation-file.js'
 /** Ids of prekeys that were made after the copy was taken are never given out a second time. */
 const PREKEY_JUMP = 100_000
 /** Peers may have been shown certificates that this database does not know; the next one has to follow those as well. */
-const CERTIFICATE_JUMP = 100
+const CERTIFICATE_JUMP = 10_000
 const ONE = 1
 
 export class DatabaseFence {
@@ -107,9 +107,11 @@ export class DatabaseFence {
       if (known !== null && known.databaseId === generation.databaseId && given > generation.value)
         return { databaseId: known.databaseId, value: given, leap: false }
       const value = Math.max(given, generation.value) + GENERATION_JUMP
-      // The same copy may be put back again: what the number outside knows and the copy does not is how often that was.
-      const leaps = Math.floor((value - given) / GENERATION_JUMP)
-      await tx.$queryRaw`SELECT setval('session.prekey_id_seq', nextval('session.prekey_id_seq') + ${PREKEY_JUMP * leaps}::int)`
+      // Counted by the number outside, not by the copy: the same copy may be put back again, and a recovery be cut off.
+      const millions = Math.floor(value / GENERATION_JUMP)
+      await tx.$queryRaw`
+        SELECT setval('session.prekey_id_seq',
+                      greatest(nextval('session.prekey_id_seq') + ${PREKEY_JUMP}::int, ${PREKEY_JUMP * millions}::bigint))`
       await tx.$executeRaw`
           UPDATE session.session SET active = false, lost = true, retired_at = coalesce(retired_at, ${now}) WHERE NOT lost`
       await tx.$executeRaw`
@@ -118,7 +120,7 @@ export class DatabaseFence {
       await tx.prefetchedBundle.deleteMany()
       await this.#identity.follow(tx)
       await renewAllPrekeys(this.#context, this.#identity, tx, scope)
-      await reissueCertificate(this.#context, tx, this.#identity, CERTIFICATE_JUMP * leaps)
+      await reissueCertificate(this.#context, tx, this.#identity, CERTIFICATE_JUMP * millions)
       const fence = { databaseId: randomUUID(), createdAt: now, restoredAt: now }
       const { databaseId } = await tx.fence.upsert({ where: { id: ONE }, create: { id: ONE, ...fence }, update: { restoredAt: now } })
       await audit.record(tx, 'AdminAction', { action: 'database-restored', subject: databaseId })
