@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 /**
  * `npm run mutation [-- GROUP …]`: mutation testing of the protocol libraries by Stryker, with per-test coverage, one
- * mutant at a time, and incrementally: what has not changed since the last run is not run again (`--fresh` forgets it).
+ * mutant at a time, and incrementally: what has not changed since the last run is not run again (`--fresh` forgets it; `--summary` runs nothing and shows the last
+ * results).
  *
  * The sources are copied to `.cache/mutation/GROUP` first. The links of the workspace lead to the sources without
  * mutants, and nothing that edits the tree meanwhile can disturb a run.
@@ -25,11 +26,13 @@ if (onNode24()) {
     process.stderr.write(`no group ${unknown.join(', ')}; there are ${Object.keys(groups).join(', ')}\n`)
     process.exit(2)
   }
-  install()
+  const summaryOnly = arguments_.includes('--summary')
+  if (!summaryOnly) install()
   let failed = 0
   for (const [name, group] of Object.entries(groups)) {
     if (wanted.length > 0 && !wanted.includes(name)) continue
-    if (!run(name, group, arguments_.includes('--fresh'))) failed++
+    const enough = summaryOnly ? summarise(name, group.least) : run(name, group, arguments_.includes('--fresh'))
+    if (!enough) failed++
   }
   process.exit(failed === 0 ? 0 : 1)
 }
@@ -94,10 +97,11 @@ function run(name, group, fresh) {
     process.stdout.write(`${name}: Stryker ended with code ${status}\n`)
     return false
   }
-  return summarise(name, JSON.parse(readFileSync(report, 'utf8')).files, group.least)
+  return summarise(name, group.least)
 }
 
-function summarise(name, files, least) {
+function summarise(name, least) {
+  const { files } = JSON.parse(readFileSync(path.join(CACHE, `${name}.json`), 'utf8'))
   const all = { killed: 0, survived: 0, words: 0 }
   for (const [file, { source, mutants }] of Object.entries(files)) {
     const lines = source.split('\n')
@@ -108,10 +112,10 @@ function summarise(name, files, least) {
     all.survived += left.length
     all.words += alive.length - left.length
     process.stdout.write(`${file}: ${killed} killed, ${left.length} survived, ${alive.length - left.length} words of errors\n`)
-    for (const { status, location, mutatorName, replacement } of left) {
+    for (const { status, location, mutatorName, replacement, static: isStatic } of left) {
       const { line, column } = location.start
       const change = `${mutatorName}: ${(replacement ?? '').replaceAll(/\s+/g, ' ').slice(0, 100)}`
-      process.stdout.write(`  ${status} ${file}:${line}:${column} ${change}\n`)
+      process.stdout.write(`  ${isStatic ? 'Static ' : ''}${status} ${file}:${line}:${column} ${change}\n`)
     }
   }
   const score = (100 * all.killed) / (all.killed + all.survived)
@@ -124,5 +128,5 @@ function summarise(name, files, least) {
 function isWordsOfAnError({ mutatorName, location: { start, end } }, lines) {
   if (mutatorName !== 'StringLiteral') return false
   const around = lines.slice(Math.max(0, start.line - 2), end.line).join('\n')
-  return /Error\(|\b(refuse|broken)\(|\bpath\b/.test(around)
+  return /Error\(|\b(refuse|broken|fields|onlyKnown|exactly)\(|\bpath\b/.test(around)
 }

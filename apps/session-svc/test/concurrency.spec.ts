@@ -1,39 +1,17 @@
 import { toHex } from '@tallystick/primitives/bytes'
 import { decodeBundle } from '@tallystick/wire/bundle'
 import { decodeEnvelope } from '@tallystick/wire/envelope'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { startPostgres, type TestPostgres } from '../../../tools/testing/postgres.ts'
+import { describe, expect, it } from 'vitest'
 import type { Context } from '../src/context.js'
 import type { Tx } from '../src/db.js'
 import { type SessionRow, SessionStore, StaleSession } from '../src/sessions/sessions.store.js'
 import { plainBytes } from '../src/plain-bytes.js'
 import { takeBundle } from '../src/prekeys/take-bundle.js'
 import type { SecretBytes } from '@tallystick/secret-bytes/arena'
-import { introduce, TestClock, TestFleet } from './fleet.js'
+import { introduce, TestFleet } from './fleet.js'
+import { a, b, clock, postgres, round, twoFleetsForEachTest } from './two-fleets.js'
 
-let postgres: TestPostgres
-let clock: TestClock
-let a: TestFleet
-let b: TestFleet
-let round = 0
-
-beforeAll(async () => {
-  postgres = await startPostgres()
-})
-afterAll(() => postgres.stop())
-
-beforeEach(async () => {
-  round += 1
-  clock = new TestClock()
-  const [first, second] = [await postgres.createFleet(`acme${round}`), await postgres.createFleet(`globex${round}`)]
-  a = await TestFleet.start({ url: first.urls.session, clock, limits: { bundlesPerPeer: 1_000, rotateAfterMessages: 1_000 } })
-  b = await TestFleet.start({ url: second.urls.session, clock })
-  await introduce(a, b)
-  return async () => {
-    await a.stop()
-    await b.stop()
-  }
-})
+twoFleetsForEachTest({ bundlesPerPeer: 1_000, rotateAfterMessages: 1_000 })
 
 /** `sid ‖ ratchet key ‖ n` of each envelope: the name of a message key. */
 function keysOf(envelopes: readonly Uint8Array[]): string[] {

@@ -1,32 +1,10 @@
 import { encodeEnvelope, decodeEnvelope } from '@tallystick/wire/envelope'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { startPostgres, type TestPostgres } from '../../../tools/testing/postgres.ts'
+import { describe, expect, it } from 'vitest'
 import { setPeerTrust } from '../src/peers/peer-trust.js'
-import { bytes, digestOf, introduce, plain, TestClock, TestFleet } from './fleet.js'
+import { bytes, digestOf, plain, TestFleet } from './fleet.js'
+import { a, b, twoFleetsForEachTest } from './two-fleets.js'
 
-let postgres: TestPostgres
-let clock: TestClock
-let a: TestFleet
-let b: TestFleet
-let round = 0
-
-beforeAll(async () => {
-  postgres = await startPostgres()
-})
-afterAll(() => postgres.stop())
-
-beforeEach(async () => {
-  round += 1
-  clock = new TestClock()
-  const [first, second] = [await postgres.createFleet(`acme${round}`), await postgres.createFleet(`globex${round}`)]
-  a = await TestFleet.start({ url: first.urls.session, clock })
-  b = await TestFleet.start({ url: second.urls.session, clock })
-  await introduce(a, b)
-  return async () => {
-    await a.stop()
-    await b.stop()
-  }
-})
+twoFleetsForEachTest()
 
 describe('seal and open', () => {
   it('carries messages both ways, ten times', async () => {

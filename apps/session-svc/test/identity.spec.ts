@@ -8,8 +8,7 @@ import { decode, encode } from '@tallystick/wire/cbor'
 import { fingerprint, issueCertificate, MAX_SUCCESSION, readCertificate, successionMessage } from '@tallystick/wire/certificate'
 import { readStatement } from '@tallystick/wire/document'
 import { decodeEnvelope, decodeHandshake } from '@tallystick/wire/envelope'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { startPostgres, type TestPostgres } from '../../../tools/testing/postgres.ts'
+import { describe, expect, it } from 'vitest'
 import type { Context } from '../src/context.js'
 import { currentCertificate } from '../src/identity/certificates.js'
 import { loadIdentity } from '../src/identity/identity.js'
@@ -18,32 +17,12 @@ import { offerCertificate } from '../src/peers/offer-certificate.js'
 import { setPeerTrust } from '../src/peers/peer-trust.js'
 import { pinPeer } from '../src/peers/pin-peer.js'
 import { readPeer } from '../src/peers/read-peer.js'
-import { introduce, plain, TestClock, TestFleet } from './fleet.js'
+import { plain, TestFleet } from './fleet.js'
+import { a, b, clock, postgres, round, twoFleetsForEachTest } from './two-fleets.js'
 
-let postgres: TestPostgres
-let clock: TestClock
-let a: TestFleet
-let b: TestFleet
-let round = 0
 const arena = SecretArena.open(64 * 1024, { allowUnlocked: true })
 
-beforeAll(async () => {
-  postgres = await startPostgres()
-})
-afterAll(() => postgres.stop())
-
-beforeEach(async () => {
-  round += 1
-  clock = new TestClock()
-  const [first, second] = [await postgres.createFleet(`acme${round}`), await postgres.createFleet(`globex${round}`)]
-  a = await TestFleet.start({ url: first.urls.session, clock })
-  b = await TestFleet.start({ url: second.urls.session, clock })
-  await introduce(a, b)
-  return async () => {
-    await a.stop()
-    await b.stop()
-  }
-})
+twoFleetsForEachTest()
 
 const renew = (fleet: TestFleet, requestId: string = randomUUID()) => renewIdentity(fleet.context, fleet.core.identity, requestId)
 const offer = async (to: TestFleet, of: TestFleet) => offerCertificate(to.context, of.id, plain(await of.certificate()))

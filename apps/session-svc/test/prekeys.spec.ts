@@ -3,41 +3,19 @@ import { pqMessage, spkMessage } from '@tallystick/ratchet/labels'
 import { decodeBundle } from '@tallystick/wire/bundle'
 import { issueCertificate, peerIdFromKey } from '@tallystick/wire/certificate'
 import { decodeEnvelope } from '@tallystick/wire/envelope'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { startPostgres, type TestPostgres } from '../../../tools/testing/postgres.ts'
+import { describe, expect, it } from 'vitest'
 import { SecretScope } from '../src/custody/secret-scope.js'
 import { ensureCertificate } from '../src/identity/certificates.js'
 import { pinPeer } from '../src/peers/pin-peer.js'
 import { renewAllPrekeys } from '../src/prekeys/make-prekeys.js'
 import { bundleOf, drain, oneTimeOf } from './drain.js'
-import { introduce, plain, TestClock, TestFleet } from './fleet.js'
+import { introduce, plain, TestFleet } from './fleet.js'
+import { a, b, clock, postgres, round, twoFleetsForEachTest } from './two-fleets.js'
 
 const DAY = 86_400_000
 const WEEK = 7 * DAY
 
-let postgres: TestPostgres
-let clock: TestClock
-/** Hands out the bundles. */
-let a: TestFleet
-let b: TestFleet
-let round = 0
-
-beforeAll(async () => {
-  postgres = await startPostgres()
-})
-afterAll(() => postgres.stop())
-
-beforeEach(async () => {
-  round += 1
-  clock = new TestClock()
-  a = await newFleet('acme')
-  b = await newFleet('globex')
-  await introduce(a, b)
-  return async () => {
-    await a.stop()
-    await b.stop()
-  }
-})
+twoFleetsForEachTest()
 
 const newFleet = async (name: string) => TestFleet.start({ url: (await postgres.createFleet(`${name}${round}`)).urls.session, clock })
 

@@ -1,38 +1,16 @@
 import { decodeEnvelope, encodeEnvelope } from '@tallystick/wire/envelope'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { startPostgres, type TestFleetDatabase, type TestPostgres } from '../../../tools/testing/postgres.ts'
+import { describe, expect, it } from 'vitest'
 import { AUDITED_FAILURES_PER_PEER, EARLY_EPOCH_MS, ID_RETENTION_MS, RESYNC_ANSWER_MS, RESYNCS_PER_DAY } from '../src/limits.js'
 import { attention, requestResync, requestRotation } from '../src/recovery/requests.js'
 import { readPeer } from '../src/peers/read-peer.js'
 import { expire } from '../src/session-core.js'
 import { SessionStore } from '../src/sessions/sessions.store.js'
-import { bytes, digestOf, introduce, plain, TestClock, TestFleet } from './fleet.js'
+import { bytes, digestOf, introduce, plain, TestFleet } from './fleet.js'
+import { a, b, clock, postgres, round, twoFleetsForEachTest } from './two-fleets.js'
 
 const HOUR = 3_600_000
-let postgres: TestPostgres
-let clock: TestClock
-let databases: TestFleetDatabase[]
-let a: TestFleet
-let b: TestFleet
-let round = 0
 
-beforeAll(async () => {
-  postgres = await startPostgres()
-})
-afterAll(() => postgres.stop())
-
-beforeEach(async () => {
-  round += 1
-  clock = new TestClock()
-  databases = [await postgres.createFleet(`acme${round}`), await postgres.createFleet(`globex${round}`)]
-  a = await TestFleet.start({ url: databases[0]!.urls.session, clock })
-  b = await TestFleet.start({ url: databases[1]!.urls.session, clock })
-  await introduce(a, b)
-  return async () => {
-    await a.stop()
-    await b.stop()
-  }
-})
+twoFleetsForEachTest()
 
 const headerOf = (envelope: Uint8Array) => decodeEnvelope(envelope).header
 const handshakeOf = (envelope: Uint8Array) => decodeEnvelope(envelope).handshake

@@ -1,37 +1,16 @@
 import { decodeBundle, encodeBundle } from '@tallystick/wire/bundle'
 import { decodeEnvelope } from '@tallystick/wire/envelope'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { startPostgres, type TestPostgres } from '../../../tools/testing/postgres.ts'
+import { describe, expect, it } from 'vitest'
 import { PREFETCH_RETRY_MS } from '../src/limits.js'
 import { readPeer } from '../src/peers/read-peer.js'
 import { attention, requestRotation, setPeerPolicy } from '../src/recovery/requests.js'
 import { expire, tidy } from '../src/session-core.js'
-import { bytes, introduce, plain, TestClock, TestFleet } from './fleet.js'
+import { bytes, plain, TestFleet } from './fleet.js'
+import { a, b, clock, twoFleetsForEachTest } from './two-fleets.js'
 
 const HOUR = 3_600_000
-let postgres: TestPostgres
-let clock: TestClock
-let a: TestFleet
-let b: TestFleet
-let round = 0
 
-beforeAll(async () => {
-  postgres = await startPostgres()
-})
-afterAll(() => postgres.stop())
-
-beforeEach(async () => {
-  round += 1
-  clock = new TestClock()
-  const [first, second] = [await postgres.createFleet(`acme${round}`), await postgres.createFleet(`globex${round}`)]
-  a = await TestFleet.start({ url: first.urls.session, clock })
-  b = await TestFleet.start({ url: second.urls.session, clock })
-  await introduce(a, b)
-  return async () => {
-    await a.stop()
-    await b.stop()
-  }
-})
+twoFleetsForEachTest()
 
 const epochOf = (envelope: Uint8Array) => decodeEnvelope(envelope).header.epoch
 
