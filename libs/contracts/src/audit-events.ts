@@ -27,7 +27,10 @@ export const AUDIT_EVENT_BODIES = {
     keyKind: z.enum(['identity', 'agreement', 'signed-prekey', 'last-resort-prekey', 'one-time-prekeys', 'transport', 'log']),
     count,
   }),
-  KeyAccessed: z.strictObject({ keyKind: z.enum(['identity', 'agreement']), purpose: z.enum(['certificate', 'document', 'handshake', 'backup']) }),
+  KeyAccessed: z.strictObject({
+    keyKind: z.enum(['identity', 'agreement']),
+    purpose: z.enum(['certificate', 'document', 'handshake', 'backup']),
+  }),
   KeysZeroized: z.strictObject({ peer: fleetId.optional(), count }),
   KeyRotated: z.strictObject({
     keyKind: z.enum(['signed-prekey', 'last-resort-prekey', 'one-time-prekeys', 'identity', 'agreement', 'data-key']),

@@ -76,7 +76,8 @@ describe('envelope', () => {
   test('a reset is spelled one way, and continues nothing', () => {
     expect(decodeHandshake(encodeHandshake({ ...handshake, reset: true })).reset).toBe(true)
     expect('reset' in decodeHandshake(encodeHandshake(handshake))).toBe(false)
-    for (const reset of [false, 1, null, 'true']) expect(codeOf(() => decodeHandshake(encode({ ...handshake, reset })))).toBe('Serialization')
+    for (const reset of [false, 1, null, 'true'])
+      expect(codeOf(() => decodeHandshake(encode({ ...handshake, reset })))).toBe('Serialization')
     expect(codeOf(() => encodeHandshake({ ...handshake, reset: true, continuity: filled(32) }))).toBe('Serialization')
     expect(codeOf(() => decodeHandshake(encode({ ...handshake, reset: true, continuity: filled(32) })))).toBe('Serialization')
   })
