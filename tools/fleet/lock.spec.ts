@@ -51,6 +51,7 @@ it('begins anew after a power loss in the middle of a write', async () => {
 it('two that find what a lost supervisor left behind do not both go on', async () => {
   const left = spawn('sleep', ['600'])
   await once(left, 'spawn')
+  const gone = once(left, 'exit')
   const lost: SupervisorState = {
     supervisor: { pid: process.pid, start: 'an earlier boot:7' },
     children: { nats: identityOf(left.pid as number) },
@@ -58,5 +59,5 @@ it('two that find what a lost supervisor left behind do not both go on', async (
   writeJson(layout.lock, lost)
   const outcomes = await Promise.allSettled([takeLock(layout), takeLock(layout)])
   expect(outcomes.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected'])
-  expect(isAlive(identityOf(left.pid as number))).toBe(false)
+  expect(await gone).toEqual([null, 'SIGTERM'])
 })
