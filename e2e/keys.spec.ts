@@ -23,12 +23,15 @@ import {
   type TwoFleets,
 } from './support.ts'
 
+/** A message that crosses the first one after the restore is lost with its session; it is sent again after this. */
+const SOONER = { TALLYSTICK_INVOICE_KEY_WATCH_MS: '500', TALLYSTICK_INVOICE_RESEND_AFTER_MS: '3000' }
+
 let fleets: TwoFleets
 let restored: RunningFleet | undefined
 let folder: string
 beforeAll(async () => {
   folder = mkdtempSync(path.join(os.tmpdir(), 'tallystick-keys-'))
-  fleets = await startTwoFleets({ TALLYSTICK_INVOICE_KEY_WATCH_MS: '500' })
+  fleets = await startTwoFleets(SOONER)
   await pinEachOther(fleets)
   await grant(fleets.acme, fleets.globexId)
   await grant(fleets.globex, fleets.acmeId)
@@ -81,7 +84,7 @@ it("a fleet with an empty database comes back by the runbook's own commands", { 
     name: 'acme-restored',
     dataDir: path.join(folder, 'acme'),
     postgres: fleets.postgres.server,
-    env: { NODE_ENV: 'test', TALLYSTICK_API_RATE_PER_MINUTE: '100000', TALLYSTICK_INVOICE_KEY_WATCH_MS: '500' },
+    env: { NODE_ENV: 'test', TALLYSTICK_API_RATE_PER_MINUTE: '100000', ...SOONER },
   })
   const tidied = await runBlock(tidy!, { ...variables, TALLYSTICK_FLEET_DIR: folderOf(restored) })
   expect(tidied.code, tidied.out).toBe(0)
