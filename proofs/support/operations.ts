@@ -163,6 +163,8 @@ const acknowledge: Operation = {
 /** Handing out has no message id: what counts is that no key goes out twice, whatever became of the answer. */
 const handOut: Operation = {
   name: 'hand out prekeys',
+  // One peer takes them all here, far more than it may hold unused.
+  limits: { handedOutPerPeer: 10_000 },
   ready: talk,
   async prepare(stage) {
     const take = async (replica: ReplicaProcess): Promise<string> => {
