@@ -15,7 +15,7 @@ export const BILLING_KINDS: readonly BillingKind[] = ['invoice', 'credit-note']
 export interface Note {
   /** BT-21 Subject code (UNTDID 4451) */
   subjectCode?: string
-  /** BT-22 Note. Must not itself begin with `#XXX#`, which is how UBL writes the subject code. */
+  /** BT-22 Note. Must not itself begin with a code between number signs such as `#AAI#`, which is how UBL writes the subject. */
   text?: string
 }
 
